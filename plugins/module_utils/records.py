@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The records that only a campaign's journal holds.
+
+They are messages like all others (see wire.py); those that speak of the whole campaign have an empty ``vm`` and
+``upgrade_id``. A decision (`Held`, `Notified`, `Ended`, `Closed`) counts only under the claim in force: its envelope's epoch
+and its nonce must be those of the highest claim before it in the journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Iterable, Iterator, Sequence, Tuple
+
+from .wire import MESSAGES, Payload, integer, number, registry, rows, text, texts
+
+CHUNK = 200
+"""VMs that one `Selected` record lists; 200 of the longest rows stay below the message limit."""
+
+
+@dataclass(frozen=True)
+class Opened(Payload):
+    """The campaign: what is rolled out, and under which policy. Times are in seconds."""
+
+    TYPE = "opened"
+    component: str = text(64)
+    target_version: str = text(64)
+    iso_sha256: str = text(64)
+    manifest_sha256: str = text(64)
+    media_path: str = text(512)
+    deadline: float = number()
+    permit_s: float = number()
+    consent: str = text(16)
+    prompt: str = text(500, default="")
+    conditions: tuple[str, ...] = texts(32, 500, default=())
+    opened_by: str = text(128, default="")
+
+
+@dataclass(frozen=True)
+class Selected(Payload):
+    """Up to `CHUNK` selected VMs, each a row (VM UUID, domain name, compute node)."""
+
+    TYPE = "selected"
+    vms: tuple[tuple[str, str, str], ...] = rows(CHUNK, 3, 64)
+
+
+@dataclass(frozen=True)
+class Sealed(Payload):
+    """The selection is complete: ``count`` VMs, ``digest`` as of `selection_digest`."""
+
+    TYPE = "sealed"
+    count: int = integer(0, 10_000_000)
+    digest: str = text(64)
+
+
+@dataclass(frozen=True)
+class Claim(Payload):
+    """A coordinator takes the campaign for the envelope's epoch; the first claim of an epoch wins."""
+
+    TYPE = "claim"
+    nonce: str = text(64)
+    host: str = text(253, default="")
+
+
+@dataclass(frozen=True)
+class Held(Payload):
+    """Decision: no permit for now, because ``reason``."""
+
+    TYPE = "held"
+    nonce: str = text(64)
+    reason: str = text(300)
+
+
+@dataclass(frozen=True)
+class Notified(Payload):
+    """Decision: permit number ``permit`` of this upgrade, valid until ``expires_at`` (Unix seconds)."""
+
+    TYPE = "notified"
+    nonce: str = text(64)
+    permit: int = integer(1, 1_000_000)
+    expires_at: float = number()
+
+
+@dataclass(frozen=True)
+class Ended(Payload):
+    """Decision: the upgrade's outcome, where the coordinator and not the agent says it."""
+
+    TYPE = "ended"
+    nonce: str = text(64)
+    outcome: str = text(16)
+    stage: str = text(32)
+    reason: str = text(300, default="")
+
+
+@dataclass(frozen=True)
+class Closed(Payload):
+    """Every upgrade has an outcome. ``counts`` are rows (outcome, number)."""
+
+    TYPE = "closed"
+    nonce: str = text(64)
+    counts: tuple[tuple[str, str], ...] = rows(32, 2, 32)
+
+
+RECORDS = {**MESSAGES, **registry(Opened, Selected, Sealed, Claim, Held, Notified, Ended, Closed)}
+"""Every type that a journal may hold, for `wire.decode`."""
+
+Row = Tuple[str, str, str]
+
+
+def chunks(vms: Sequence[Row]) -> Iterator[Selected]:
+    """The selection as records of at most `CHUNK` rows."""
+    for first in range(0, len(vms), CHUNK):
+        yield Selected(vms=tuple(vms[first : first + CHUNK]))
+
+
+def selection_digest(vms: Iterable[str]) -> str:
+    """SHA-256 over the sorted UUIDs of the selected VMs, one a line."""
+    lines: list[str] = sorted(vms)
+    return hashlib.sha256("\n".join(lines).encode("ascii", "replace")).hexdigest()

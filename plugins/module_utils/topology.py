@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names of everything in the broker: exchanges, queues, streams and routing keys.
+
+The role ``broker`` declares the three exchanges and the campaigns stream, `upgrade_start` a campaign's journal, and every
+relay and coordinator its own exclusive queue.
+"""
+
+from __future__ import annotations
+
+from .ids import journal_key
+
+VM_EXCHANGE = "isolift.vm"
+"""Direct exchange for commands; the routing key is the VM's UUID."""
+
+JOURNAL_EXCHANGE = "isolift.journal"
+"""Direct exchange for records; the routing key is the journal's name."""
+
+PRESENCE_EXCHANGE = "isolift.presence"
+"""Fanout exchange for presence messages; coordinators bind transient queues."""
+
+CAMPAIGNS = "isolift.campaigns"
+"""Stream that lists every campaign: its opening and its closing record."""
+
+RELAY_QUEUE_PREFIX = "isolift.relay."
+COORDINATOR_QUEUE_PREFIX = "isolift.coordinator."
+
+
+def journal(any_id: str) -> str:
+    """The name of the stream, and its routing key, that holds the campaign of this campaign or upgrade ID.
+
+    :raises ValueError: not such an ID.
+    """
+    return "isolift.campaign." + journal_key(any_id)
+
+
+def relay_queue(node: str, session: str) -> str:
+    """The exclusive queue of one relay session."""
+    return f"{RELAY_QUEUE_PREFIX}{node}.{session}"
+
+
+def coordinator_queue(nonce: str) -> str:
+    """The exclusive queue on which one coordinator hears presence."""
+    return COORDINATOR_QUEUE_PREFIX + nonce

@@ -1,0 +1,267 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The upgrades of one campaign: what the journal says of each, record by record.
+
+Everything that moves an upgrade's state lives in this file. A record that does not fit the state it meets changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from .records import Ended, Held, Notified
+from .states import FINAL, GUEST_OUTCOMES, TRANSITIONS, Event, State
+from .wire import (
+    Confirmation,
+    Delivered,
+    Facts,
+    Message,
+    Notification,
+    Payload,
+    Progress,
+    Refused,
+    Request,
+    Result,
+    Start,
+    Undeliverable,
+)
+
+INELIGIBLE_REASONS = frozenset(
+    {"no_drive", "drive_ambiguous", "drive_in_use", "no_channel", "duplicate_uuid"}
+)
+"""Reasons that waiting does not mend: the upgrade ends as ineligible at once."""
+
+REFUSALS_BORNE = 2
+"""Refused guest messages that an upgrade survives; a serial line can be garbled once or twice, a third is the guest's doing."""
+
+INSTALL_STAGES = frozenset({"verifying", "installing"})
+
+
+class Upgrade:
+    """One VM in one campaign.
+
+    :ivar stage: where it ended.
+    :ivar reason: why it ended so, is held, or was not reached last.
+    :ivar result: the agent's own report, if it sent one; ``late_result`` is one that came after the outcome.
+    :ivar ineligible: waiting will not mend what the relay reported; the coordinator ends the upgrade.
+    """
+
+    __slots__ = (
+        "busy_with",
+        "delivered",
+        "due",
+        "ended_at",
+        "expires_at",
+        "facts",
+        "greeted",
+        "heard",
+        "ineligible",
+        "installed_version",
+        "late_result",
+        "name",
+        "node",
+        "pending_decision",
+        "permit",
+        "reason",
+        "refusals",
+        "result",
+        "since",
+        "stage",
+        "state",
+        "tries",
+        "upgrade_id",
+        "vm",
+    )
+
+    def __init__(self, vm: str, name: str, node: str, upgrade_id: str, since: float) -> None:
+        self.vm = vm
+        self.name = name
+        self.node = node
+        self.upgrade_id = upgrade_id
+        self.state = State.PENDING
+        self.since = since
+        self.ended_at = 0.0
+        self.stage = ""
+        self.reason = ""
+        self.installed_version = ""
+        self.facts: Facts | None = None
+        self.permit = 0
+        self.expires_at = 0.0
+        self.delivered = False  # the command of the current state was acknowledged by the agent
+        self.busy_with = ""
+        self.ineligible = False
+        self.refusals = 0
+        self.heard: tuple[str, int] = ("", 0)
+        self.result: Result | None = None
+        self.late_result: Result | None = None
+        # Used by the coordinator's decisions only, never by the fold:
+        self.pending_decision = False
+        self.greeted = False
+        self.due = 0.0
+        self.tries = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether the upgrade has its outcome."""
+        return self.state in FINAL
+
+    def apply(self, message: Message, target_version: str) -> bool:
+        """Take one journal record of this upgrade; true if anything changed."""
+        handler = _HANDLERS.get(type(message.payload))
+        if handler is None or self._repeated(message):
+            return False
+        return handler(self, message.payload, message.created_at, target_version)
+
+    def _repeated(self, message: Message) -> bool:
+        """Agents number their messages; one that is not newer than the newest of its generation was heard before."""
+        if not isinstance(message.payload, (Request, Confirmation, Progress, Result)):
+            return False
+        generation, _dot, counter = message.message_id.rpartition(".")
+        if not counter.isdecimal() or len(counter) > 19:
+            return False
+        number = int(counter)
+        if generation == self.heard[0] and number <= self.heard[1]:
+            return True
+        self.heard = (generation, number)
+        return False
+
+    def _move(self, event: Event, at: float) -> bool:
+        target = TRANSITIONS.get((self.state, event))
+        if target is None:
+            return False
+        self._enter(target, at)
+        return True
+
+    def _enter(self, state: State, at: float) -> None:
+        self.state = state
+        self.since = at
+        self.delivered = False
+        self.pending_decision = False
+        self.greeted = False
+        self.due = 0.0
+        self.tries = 0
+
+    def _end(self, outcome: State, stage: str, reason: str, at: float) -> bool:
+        if self.final:
+            return False
+        self._enter(outcome, at)
+        self.stage, self.reason, self.ended_at = stage, reason, at
+        self.facts = None
+        return True
+
+
+def _delivered(upgrade: Upgrade, payload: Delivered, at: float, _target: str) -> bool:
+    if payload.command == Start.TYPE and upgrade._move(Event.START_DELIVERED, at):
+        upgrade.reason = ""
+        return True
+    if payload.command == Notification.TYPE and upgrade.state is State.NOTIFIED:
+        upgrade.delivered = True
+        return True
+    return False
+
+
+def _undeliverable(upgrade: Upgrade, payload: Undeliverable, at: float, _target: str) -> bool:
+    if upgrade.final:
+        return False
+    upgrade.reason = payload.reason + (f": {payload.detail}" if payload.detail else "")
+    upgrade.ineligible = payload.reason in INELIGIBLE_REASONS
+    return True
+
+
+def _refused(upgrade: Upgrade, payload: Refused, at: float, _target: str) -> bool:
+    if upgrade.final:
+        return False
+    upgrade.refusals += 1
+    upgrade.reason = f"the relay refused what the guest sent: {payload.reason}: {payload.detail}"
+    return True
+
+
+def _request(upgrade: Upgrade, payload: Request, at: float, _target: str) -> bool:
+    if not upgrade._move(Event.REQUEST, at):
+        return False
+    upgrade.installed_version = payload.installed_version
+    upgrade.facts = payload.facts
+    upgrade.busy_with = ""
+    return True
+
+
+def _held(upgrade: Upgrade, payload: Held, at: float, _target: str) -> bool:
+    if not upgrade._move(Event.HELD, at):
+        return False
+    upgrade.reason = payload.reason
+    return True
+
+
+def _notified(upgrade: Upgrade, payload: Notified, at: float, _target: str) -> bool:
+    if not upgrade._move(Event.NOTIFIED, at):
+        return False
+    upgrade.permit, upgrade.expires_at, upgrade.reason = payload.permit, payload.expires_at, ""
+    return True
+
+
+def _confirmation(upgrade: Upgrade, payload: Confirmation, at: float, _target: str) -> bool:
+    if upgrade.state is State.NOTIFIED:
+        upgrade.delivered = True  # an answer is as good as an acknowledgement
+    return payload.answer == "confirm" and upgrade._move(Event.CONFIRMED, at)
+
+
+def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> bool:
+    if payload.stage == "busy" and not upgrade.final:
+        upgrade.busy_with = payload.detail
+        upgrade.reason = f"the VM is busy with upgrade {payload.detail}"
+        return True
+    if payload.stage in INSTALL_STAGES and upgrade.state is not State.INSTALLING:
+        return upgrade._move(Event.INSTALLING, at)
+    return False
+
+
+def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
+    if upgrade.final:
+        upgrade.late_result = payload
+        return True
+    outcome, stage, reason = judge_result(payload, target)
+    upgrade.result = payload
+    return upgrade._end(outcome, stage, reason, at)
+
+
+def judge_result(result: Result, target_version: str) -> tuple[State, str, str]:
+    """(outcome, stage, reason) of a result: the agent's word, but no success with another version than the target."""
+    try:
+        outcome = State(result.outcome)
+    except ValueError:
+        outcome = State.PENDING
+    if outcome not in GUEST_OUTCOMES:
+        return State.FAILED, "result", f"the agent reported the unknown outcome {result.outcome!r}"
+    if outcome in (State.SUCCEEDED, State.UP_TO_DATE) and result.version_after != target_version:
+        return (
+            State.FAILED,
+            "verify",
+            f"the agent says {outcome.value} but reads version {result.version_after!r}",
+        )
+    reason = result.code + (f": {result.detail}" if result.detail else "")
+    return outcome, result.stage, reason
+
+
+def _ended(upgrade: Upgrade, payload: Ended, at: float, _target: str) -> bool:
+    try:
+        outcome = State(payload.outcome)
+    except ValueError:
+        return False
+    return outcome in FINAL and upgrade._end(outcome, payload.stage, payload.reason, at)
+
+
+_Handler = Callable[[Upgrade, Any, float, str], bool]
+
+_HANDLERS: dict[type[Payload], _Handler] = {
+    Delivered: _delivered,
+    Undeliverable: _undeliverable,
+    Refused: _refused,
+    Request: _request,
+    Held: _held,
+    Notified: _notified,
+    Confirmation: _confirmation,
+    Progress: _progress,
+    Result: _result,
+    Ended: _ended,
+}

@@ -1,0 +1,522 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The wire format: every message between controller, relay and guest agent, and its limits.
+
+A `Message` is an envelope around one payload; the payload's class is the message's type. The same bytes travel through
+the broker and, inside a `Carry` frame, over the virtio-serial socket. This file needs the standard library only and
+Python 3.8, because the guest agent shares it.
+
+Every text field is bounded, unknown fields are ignored, and whatever else is wrong with received bytes raises
+`WireError`, which says why. Text that came from a guest may hold any character: sanitise it before showing it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, Callable, Mapping, Type, TypeVar, Union
+
+SCHEMA = 1
+"""Version of the format. It changes only when an old reader could misread a new message."""
+
+MESSAGE_LIMIT = 64 * 1024
+"""Most bytes that one encoded message may have."""
+
+FRAME_LIMIT = MESSAGE_LIMIT + 1024
+"""Most bytes that one line on the socket may have, its newline not counted."""
+
+LOG_TAIL_LIMIT = 4096
+"""Most characters of an installer's log that a result carries."""
+
+Scalar = Union[str, int, float, bool]
+Facts = Mapping[str, Scalar]
+Check = Callable[[Any], Any]
+T = TypeVar("T")
+
+
+class WireError(Exception):
+    """Bytes that are not a valid message, or a message that cannot be encoded.
+
+    :ivar code: a short stable word: ``not_json``, ``too_long``, ``unknown_type``, ``bad_schema`` or ``bad_field``.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class _Unfit(Exception):
+    """A value that its field does not take; the text says what was expected."""
+
+
+# Checks: each takes a decoded JSON value and returns it, or raises _Unfit saying what was expected.
+
+
+def _check_text(limit: int) -> Check:
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise _Unfit("expected text")
+        if len(value) > limit:
+            raise _Unfit(f"expected at most {limit} characters, got {len(value)}")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise _Unfit("holds a lone surrogate")
+        return value
+
+    return check
+
+
+def _check_integer(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _Unfit("expected an integer")
+        if not low <= value <= high:
+            raise _Unfit(f"expected {low} to {high}")
+        return value
+
+    return check
+
+
+def _check_number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _Unfit("expected a number")
+    if not -1e15 < value < 1e15:  # also refuses NaN and infinities
+        raise _Unfit("expected a finite number below 1e15")
+    return float(value)
+
+
+def _check_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Unfit("expected true or false")
+    return value
+
+
+def _check_rows(limit: int, check: Check) -> Check:
+    def check_rows(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise _Unfit("expected a list")
+        if len(value) > limit:
+            raise _Unfit(f"expected at most {limit} items, got {len(value)}")
+        return tuple(check(item) for item in value)
+
+    return check_rows
+
+
+_fact_key = _check_text(64)
+_fact_text = _check_text(256)
+
+
+def _check_facts(value: Any) -> dict[str, Scalar]:
+    if not isinstance(value, Mapping):
+        raise _Unfit("expected an object")
+    if len(value) > 64:
+        raise _Unfit(f"expected at most 64 facts, got {len(value)}")
+    facts: dict[str, Scalar] = {}
+    for key, fact in value.items():
+        if isinstance(fact, str):
+            facts[_fact_key(key)] = _fact_text(fact)
+        elif isinstance(fact, bool):
+            facts[_fact_key(key)] = fact
+        elif isinstance(fact, int):
+            facts[_fact_key(key)] = _fact_integer(fact)
+        else:
+            facts[_fact_key(key)] = _check_number(fact)
+    return facts
+
+
+_fact_integer = _check_integer(-(2**63), 2**63 - 1)
+
+
+# Field kinds of the payload classes below. They return Any because they stand where a default value would.
+
+
+def text(limit: int, **options: Any) -> Any:
+    """Text of at most ``limit`` characters."""
+    return field(metadata={"check": _check_text(limit)}, **options)
+
+
+def integer(low: int, high: int, **options: Any) -> Any:
+    """An integer from ``low`` to ``high``, both included."""
+    return field(metadata={"check": _check_integer(low, high)}, **options)
+
+
+def number(**options: Any) -> Any:
+    """A finite number; times are seconds since the Unix epoch."""
+    return field(metadata={"check": _check_number}, **options)
+
+
+def flag(**options: Any) -> Any:
+    """True or false."""
+    return field(metadata={"check": _check_flag}, **options)
+
+
+def texts(count: int, limit: int, **options: Any) -> Any:
+    """A list of at most ``count`` texts of at most ``limit`` characters each."""
+    return field(metadata={"check": _check_rows(count, _check_text(limit))}, **options)
+
+
+def rows(count: int, width: int, limit: int, **options: Any) -> Any:
+    """A list of at most ``count`` rows, each of at most ``width`` texts of at most ``limit`` characters."""
+    return field(metadata={"check": _check_rows(count, _check_rows(width, _check_text(limit)))}, **options)
+
+
+class Payload:
+    """Base of all payloads. ``TYPE`` is the word that names the class on the wire."""
+
+    TYPE = ""
+
+
+# Down: controller to guest agent. ``nonce`` tells apart two coordinators that claimed the same epoch.
+
+
+@dataclass(frozen=True)
+class Start(Payload):
+    """The component's ISO is in the drive: compare versions and ask for the upgrade if they differ."""
+
+    TYPE = "start"
+    component: str = text(64)
+    target_version: str = text(64)
+    manifest_sha256: str = text(64)
+    media_path: str = text(512)
+    deadline: float = number()
+    consent: str = text(16)
+    prompt: str = text(500, default="")
+    nonce: str = text(64, default="")
+
+
+@dataclass(frozen=True)
+class Notification(Payload):
+    """The permit: leave to install until ``expires_at``. ``permit`` counts the permits of one upgrade from 1."""
+
+    TYPE = "notification"
+    permit: int = integer(1, 1_000_000)
+    expires_at: float = number()
+    nonce: str = text(64, default="")
+
+
+@dataclass(frozen=True)
+class Cancel(Payload):
+    """Do not start this upgrade any more."""
+
+    TYPE = "cancel"
+    reason: str = text(200, default="")
+    nonce: str = text(64, default="")
+
+
+# Up: guest agent to controller.
+
+
+@dataclass(frozen=True)
+class Request(Payload):
+    """The installed version differs from the disc's. ``installed_version`` is empty where nothing is installed."""
+
+    TYPE = "request"
+    installed_version: str = text(64)
+    consent_given: bool = flag(default=False)
+    facts: Facts = field(default_factory=dict, metadata={"check": _check_facts})
+
+
+@dataclass(frozen=True)
+class Confirmation(Payload):
+    """The answer to a permit: ``confirm`` or ``decline``; ``by`` says who gave it (``user`` or ``policy``)."""
+
+    TYPE = "confirmation"
+    permit: int = integer(1, 1_000_000)
+    answer: str = text(16)
+    by: str = text(64, default="")
+
+
+@dataclass(frozen=True)
+class Progress(Payload):
+    """A change of stage: ``verifying``, ``installing`` or ``busy`` (``detail`` is then the other upgrade's ID)."""
+
+    TYPE = "progress"
+    stage: str = text(32)
+    detail: str = text(200, default="")
+
+
+@dataclass(frozen=True)
+class Result(Payload):
+    """How the upgrade ended in the guest.
+
+    ``outcome`` is one of succeeded, up_to_date, failed, declined, interrupted and cancelled; ``stage`` and ``code`` say
+    where and why it did not succeed. ``exit_code`` is the installer's (-1 where none ran); ``duration_s`` is in seconds.
+    """
+
+    TYPE = "result"
+    outcome: str = text(16)
+    stage: str = text(32, default="")
+    code: str = text(64, default="")
+    detail: str = text(300, default="")
+    version_before: str = text(64, default="")
+    version_after: str = text(64, default="")
+    exit_code: int = integer(-(2**31), 2**31 - 1, default=-1)
+    duration_s: float = number(default=0.0)
+    log_tail: str = text(LOG_TAIL_LIMIT, default="")
+    unmounted: bool = flag(default=True)
+
+
+# Up: relay to controller.
+
+
+@dataclass(frozen=True)
+class Presence(Payload):
+    """An agent said hello. It belongs to a VM, not to an upgrade, and is not journaled."""
+
+    TYPE = "presence"
+    node: str = text(253)
+    agent_version: str = text(64, default="")
+    generation: str = text(64, default="")
+    counter: int = integer(0, 2**63 - 1, default=0)
+
+
+@dataclass(frozen=True)
+class Delivered(Payload):
+    """The agent acknowledged the command ``command_id``; ``command`` is its type."""
+
+    TYPE = "delivered"
+    command: str = text(16)
+    command_id: str = text(96)
+
+
+@dataclass(frozen=True)
+class Undeliverable(Payload):
+    """The relay could not hand the command over. ``reason`` is a code of `Reason` in media.py and the relay."""
+
+    TYPE = "undeliverable"
+    command: str = text(16)
+    command_id: str = text(96)
+    reason: str = text(64)
+    detail: str = text(300, default="")
+
+
+@dataclass(frozen=True)
+class Refused(Payload):
+    """The relay refused what the guest sent: ``reason`` is a WireError code, ``wrong_upgrade`` or ``too_fast``."""
+
+    TYPE = "refused"
+    reason: str = text(64)
+    detail: str = text(300, default="")
+
+
+COMMANDS: tuple[type[Payload], ...] = (Start, Notification, Cancel)
+REPORTS: tuple[type[Payload], ...] = (Request, Confirmation, Progress, Result)
+RELAY_REPORTS: tuple[type[Payload], ...] = (Presence, Delivered, Undeliverable, Refused)
+
+Registry = Mapping[str, Type[Payload]]
+
+
+def registry(*classes: type[Payload]) -> Registry:
+    """The payload classes by their type word, for `decode`."""
+    return {payload.TYPE: payload for payload in classes}
+
+
+MESSAGES = registry(*COMMANDS, *REPORTS, *RELAY_REPORTS)
+
+
+@dataclass(frozen=True)
+class Message:
+    """The envelope. ``vm`` is the domain's UUID as stamped by the relay; ``created_at`` is in Unix seconds."""
+
+    payload: Payload = field()
+    message_id: str = text(96)
+    upgrade_id: str = text(36)
+    campaign_id: str = text(36)
+    vm: str = text(36)
+    attempt: int = integer(1, 1000)
+    epoch: int = integer(0, 2**53)
+    created_at: float = number()
+
+
+# Frames: what one line on the virtio-serial socket holds. Both ends name the session, so that bytes which an earlier
+# session left in a buffer are recognised and dropped.
+
+
+@dataclass(frozen=True)
+class Knock(Payload):
+    """Relay to agent: somebody listens now; say hello."""
+
+    TYPE = "knock"
+
+
+@dataclass(frozen=True)
+class Hello(Payload):
+    """Agent to relay: opens a session. ``vm`` is the UUID the agent was told last (empty if never).
+
+    ``generation`` names the journal on the guest's disk, ``counter`` its number of records.
+    """
+
+    TYPE = "hello"
+    nonce: str = text(64)
+    agent_version: str = text(64, default="")
+    vm: str = text(36, default="")
+    generation: str = text(64, default="")
+    counter: int = integer(0, 2**63 - 1, default=0)
+
+
+@dataclass(frozen=True)
+class Welcome(Payload):
+    """Relay to agent: the session is open. ``nonce`` repeats the hello's; ``now`` is the host's clock."""
+
+    TYPE = "welcome"
+    nonce: str = text(64)
+    session: str = text(64)
+    vm: str = text(36)
+    now: float = number()
+
+
+@dataclass(frozen=True)
+class Ack(Payload):
+    """Either way: ``message_id`` is safe with the sender of this ack. A non-empty ``refused`` says it never will be."""
+
+    TYPE = "ack"
+    session: str = text(64)
+    message_id: str = text(96)
+    refused: str = text(200, default="")
+
+
+@dataclass(frozen=True)
+class Carry(Payload):
+    """Either way: a message in a session. ``now`` is the host's clock on the way down and 0 on the way up."""
+
+    TYPE = "carry"
+    message: Message = field()
+    session: str = text(64)
+    now: float = number()
+
+
+FRAMES = registry(Knock, Hello, Welcome, Ack, Carry)
+
+
+def encode(message: Message) -> bytes:
+    """The message as UTF-8 JSON without a newline.
+
+    :raises WireError: a field breaks its limits, or the whole is longer than `MESSAGE_LIMIT`.
+    """
+    return _dump(_envelope(message), MESSAGE_LIMIT)
+
+
+def decode(data: bytes, types: Registry = MESSAGES) -> Message:
+    """The message that ``data`` holds.
+
+    :param types: the payload classes that may come here; others are refused as ``unknown_type``.
+    :raises WireError: the only exception, for any bytes whatever.
+    """
+    return _message(_load(data, MESSAGE_LIMIT), types)
+
+
+def encode_frame(frame: Payload) -> bytes:
+    """The frame as one line, newline included.
+
+    :raises WireError: a field breaks its limits.
+    """
+    body = {"type": frame.TYPE, **_values(frame)}
+    if isinstance(frame, Carry):
+        body["message"] = _envelope(frame.message)
+    return _dump(body, FRAME_LIMIT) + b"\n"
+
+
+def decode_frame(line: bytes, types: Registry = MESSAGES) -> Payload:
+    """The frame that one line (without its newline) holds.
+
+    :param types: the message types that a `Carry` may bring.
+    :raises WireError: the only exception, for any bytes whatever.
+    """
+    body = _load(line, FRAME_LIMIT)
+    frame = _payload_class(body, FRAMES)
+    if frame is Carry:
+        message = body.get("message")
+        if not isinstance(message, dict):
+            raise WireError("bad_field", "carry.message: expected an object")
+        return Carry(message=_message(message, types), **_checked(Carry, body))
+    return frame(**_checked(frame, body))
+
+
+def _envelope(message: Message) -> dict[str, Any]:
+    body: dict[str, Any] = {"type": message.payload.TYPE, "schema": SCHEMA}
+    body.update(_values(message))
+    body["payload"] = _values(message.payload)
+    return body
+
+
+def _message(body: dict[str, Any], types: Registry) -> Message:
+    if body.get("schema") != SCHEMA:
+        raise WireError(
+            "bad_schema", f"this reader knows schema {SCHEMA}, not {str(body.get('schema'))[:20]!r}"
+        )
+    payload_class = _payload_class(body, types)
+    values = body.get("payload")
+    if not isinstance(values, dict):
+        raise WireError("bad_field", f"{payload_class.TYPE}.payload: expected an object")
+    payload = payload_class(**_checked(payload_class, values))
+    return Message(payload=payload, **_checked(Message, body))
+
+
+def _payload_class(body: dict[str, Any], types: Registry) -> type[Payload]:
+    name = body.get("type")
+    found = types.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise WireError("unknown_type", f"{str(name)[:40]!r} is none of {', '.join(sorted(types))}")
+    return found
+
+
+_plans: dict[type, tuple[tuple[str, Check, bool], ...]] = {}
+
+
+def _plan(kind: type) -> tuple[tuple[str, Check, bool], ...]:
+    """(name, check, required) of each checked field; kept, because looking fields up is slow."""
+    plan = _plans.get(kind)
+    if plan is None:
+        plan = tuple(
+            (item.name, item.metadata["check"], item.default is item.default_factory)  # both are MISSING
+            for item in fields(kind)
+            if item.metadata.get("check")
+        )
+        _plans[kind] = plan
+    return plan
+
+
+def _checked(kind: type, body: dict[str, Any]) -> dict[str, Any]:
+    values = {}
+    for name, check, required in _plan(kind):
+        if name in body:
+            values[name] = _apply(kind, name, check, body[name])
+        elif required:
+            raise WireError("bad_field", f"{kind.__name__.lower()}.{name}: missing")
+    return values
+
+
+def _values(item: Any) -> dict[str, Any]:
+    kind = type(item)
+    return {name: _apply(kind, name, check, getattr(item, name)) for name, check, _required in _plan(kind)}
+
+
+def _apply(kind: type, name: str, check: Check, value: Any) -> Any:
+    try:
+        return check(value)
+    except _Unfit as error:
+        raise WireError("bad_field", f"{kind.__name__.lower()}.{name}: {error}") from error
+
+
+def _dump(body: dict[str, Any], limit: int) -> bytes:
+    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    if len(data) > limit:
+        raise WireError("too_long", f"{len(data)} bytes, at most {limit} are allowed")
+    return data
+
+
+def _load(data: bytes, limit: int) -> dict[str, Any]:
+    if len(data) > limit:
+        raise WireError("too_long", f"{len(data)} bytes, at most {limit} are allowed")
+    try:
+        body = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise WireError("not_json", str(error)[:200]) from error
+    if not isinstance(body, dict):
+        raise WireError("not_json", "expected a JSON object")
+    return body
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
