@@ -48,6 +48,7 @@ class Upgrade:
     """
 
     __slots__ = (
+        "began_at",
         "busy_with",
         "delivered",
         "due",
@@ -81,6 +82,7 @@ class Upgrade:
         self.upgrade_id = upgrade_id
         self.state = State.PENDING
         self.since = since
+        self.began_at = since
         self.ended_at = 0.0
         self.stage = ""
         self.reason = ""

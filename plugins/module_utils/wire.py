@@ -161,6 +161,7 @@ def rows(count: int, width: int, limit: int, **options: Any) -> Any:
     return field(metadata={"check": _check_rows(count, _check_rows(width, _check_text(limit)))}, **options)
 
 
+@dataclass(frozen=True)
 class Payload:
     """Base of all payloads. ``TYPE`` is the word that names the class on the wire."""
 

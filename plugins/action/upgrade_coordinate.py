@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Action of upgrade_coordinate: runs the coordinator on the control node."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any, Callable
+
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.isolift.vm.plugins.module_utils.broker import (
+    ARGUMENT_SPEC,
+    PIKA_ERROR,
+    Broker,
+    BrokerError,
+    BrokerOptions,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError, Conditions
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError, Coordinator
+from ansible_collections.isolift.vm.plugins.module_utils.history import fold
+from ansible_collections.isolift.vm.plugins.module_utils.report import sum_line, summary_of, table
+from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
+
+SPEC: dict[str, dict[str, Any]] = {**ARGUMENT_SPEC, "campaign_id": {"type": "str", "required": True}}
+
+CALLBACK = "isolift.vm.upgrade_results"
+SHOW_EVERY_S = 10.0
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Conducts one campaign and returns its summary."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run until every upgrade has an outcome.
+
+        :raises AnsibleActionFail: the broker fails or the campaign cannot be conducted; it can be resumed.
+        """
+        super().run(tmp, task_vars)
+        _result, arguments = self.validate_argument_spec(SPEC)
+        if PIKA_ERROR is not None:
+            raise AnsibleActionFail(
+                "upgrade_coordinate needs the Python library pika on the control node: pip install pika"
+            )
+        campaign_id = arguments["campaign_id"]
+        options = BrokerOptions.from_arguments(arguments)
+        try:
+            if self._task.check_mode:
+                campaign = _look(options, campaign_id)
+            else:
+                campaign = _conduct(options, campaign_id, self._watch())
+        except (BrokerError, CampaignError, ConditionError, ValueError) as error:
+            raise AnsibleActionFail(
+                f"Campaign {campaign_id} is not conducted any more: {error}. Nothing is lost; it can be resumed by its ID."
+            ) from error
+        summary = summary_of(campaign)
+        lines = [*table(summary["results"]), sum_line(summary["counts"])]
+        return {"changed": not self._task.check_mode, "table": lines, **summary}
+
+    def _watch(self) -> Callable[[Campaign], None]:
+        """Where no callback shows the results, show the counts now and then."""
+        if CALLBACK in C.CALLBACKS_ENABLED:
+            return lambda campaign: None
+        shown_at = time.monotonic()
+
+        def watch(campaign: Campaign) -> None:
+            nonlocal shown_at
+            if time.monotonic() - shown_at >= SHOW_EVERY_S:
+                shown_at = time.monotonic()
+                self._display.display(sum_line(campaign.counts()))
+
+        return watch
+
+
+def _look(options: BrokerOptions, campaign_id: str) -> Campaign:
+    with Broker(options) as broker:
+        return fold(broker.read_all(journal(campaign_id)))
+
+
+def _conduct(options: BrokerOptions, campaign_id: str, watch: Callable[[Campaign], None]) -> Campaign:
+    with Broker(options) as broker:
+        coordinator = Coordinator(broker, campaign_id, os.urandom(8).hex(), socket.gethostname())
+        coordinator.resume()
+        opened = coordinator.campaign.opened
+        coordinator.run(Conditions(opened.conditions if opened else ()).judge, watch)
+        return coordinator.campaign

@@ -1,0 +1,225 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: upgrade_results
+type: notification
+short_description: Show an upgrade campaign's results from the queue, live and as a closing table
+version_added: 0.1.0
+author:
+  - The isolift.vm authors (@isolift)
+description:
+  - While M(isolift.vm.upgrade_coordinate) runs, this callback reads the campaign's journal from the broker and shows each change by
+    VM and upgrade ID. When the task ends it shows the table of all upgrades.
+  - It finds the broker by the options of the M(isolift.vm.upgrade_start) or M(isolift.vm.upgrade_info) task before it in the same play,
+    so it needs no settings of its own.
+  - Where it cannot read the journal it says so once and shows the table from the task's own result.
+requirements:
+  - enable in configuration, C(callbacks_enabled = isolift.vm.upgrade_results)
+  - pika >= 1.2.0
+options:
+  live:
+    description:
+      - V(all) shows every change of every VM.
+      - V(outcomes) shows each VM's outcome.
+      - V(summary) shows the counts from time to time.
+      - V(auto) is V(all) for up to 20 VMs, V(outcomes) for up to 200, and V(summary) for more.
+    type: str
+    choices: [auto, all, outcomes, summary]
+    default: auto
+    ini:
+      - section: callback_upgrade_results
+        key: live
+    env:
+      - name: ISOLIFT_RESULTS_LIVE
+"""
+
+import threading
+import time
+from typing import Any, Callable
+
+from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.isolift.vm.plugins.module_utils.broker import (
+    ARGUMENT_SPEC,
+    PIKA_ERROR,
+    Broker,
+    BrokerError,
+    BrokerOptions,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.records import RECORDS
+from ansible_collections.isolift.vm.plugins.module_utils.report import (
+    line,
+    result_of,
+    sum_line,
+    summary_of,
+    table,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.states import State
+from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
+from ansible_collections.isolift.vm.plugins.module_utils.wire import WireError, decode
+
+START = "isolift.vm.upgrade_start"
+INFO = "isolift.vm.upgrade_info"
+COORDINATE = "isolift.vm.upgrade_coordinate"
+
+SUMMARY_EVERY_S = 10.0
+FINISH_S = 10.0
+"""Seconds to wait for the journal's end once the coordinator is done."""
+
+
+class CallbackModule(CallbackBase):  # type: ignore[misc]
+    """Follows the campaign that the play coordinates."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "notification"
+    CALLBACK_NAME = "isolift.vm.upgrade_results"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._campaign_id = ""
+        self._broker: BrokerOptions | None = None
+        self._follower: Follower | None = None
+        self._warned = False
+
+    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
+        """Begin to follow when the coordinator starts."""
+        if task.action != COORDINATE or task.check_mode or not self._campaign_id or self._broker is None:
+            return
+        if PIKA_ERROR is not None:
+            self._warn("the Python library pika is missing on the control node")
+            return
+        live = Live(self.get_option("live"), self._display.display)
+        self._follower = Follower(self._broker, self._campaign_id, live)
+        self._follower.start()
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """Learn of the campaign, or show the closing table."""
+        action = result.task.action
+        if action in (START, INFO):
+            self._learn(result)
+        elif action == COORDINATE:
+            self._close(result.result.get("table") or [])
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """The coordinator gave up: show how far the campaign came."""
+        if result.task.action == COORDINATE:
+            self._close([])
+
+    def _learn(self, result: Any) -> None:
+        campaign = result.result.get("campaign") or result.result
+        arguments = result.task_fields.get("args") or {}
+        if not campaign.get("campaign_id") or not arguments.get("broker_password"):
+            return
+        values: dict[str, Any] = {name: spec.get("default") for name, spec in ARGUMENT_SPEC.items()}
+        values.update({name: arguments[name] for name in values if arguments.get(name) is not None})
+        values["broker_port"] = int(values["broker_port"])
+        values["broker_timeout"] = float(values["broker_timeout"])
+        self._campaign_id = campaign["campaign_id"]
+        self._broker = BrokerOptions.from_arguments(values)
+
+    def _close(self, fallback: list[str]) -> None:
+        lines = fallback
+        if self._follower is not None:
+            problem = self._follower.finish()
+            if problem:
+                self._warn(problem)
+            else:
+                lines = self._follower.table()
+            self._follower = None
+        for text in ["", *lines]:
+            self._display.display(text)
+
+    def _warn(self, problem: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._display.warning(f"upgrade_results shows no live results: {problem}")
+
+
+class Live:
+    """What is shown while the campaign runs."""
+
+    def __init__(self, mode: str, show: Callable[[str], None]) -> None:
+        self._mode = mode
+        self._show = show
+        self._shown: dict[str, State] = {}
+        self._began = time.monotonic()
+        self._last_summary = self._began
+
+    def changed(self, campaign: Campaign, vms: set[str]) -> None:
+        """Show what there is to show of the upgrades that changed."""
+        mode = self._mode if self._mode != "auto" else _mode_for(len(campaign.upgrades))
+        if mode == "summary":
+            self._summary(campaign)
+            return
+        for vm in vms:
+            upgrade = campaign.upgrades[vm]
+            if self._shown.get(vm) is not upgrade.state and (upgrade.final or mode == "all"):
+                self._shown[vm] = upgrade.state
+                self._show(f"[{time.monotonic() - self._began:6.1f} s] {line(result_of(upgrade))}")
+
+    def _summary(self, campaign: Campaign) -> None:
+        now = time.monotonic()
+        if now - self._last_summary >= SUMMARY_EVERY_S:
+            self._last_summary = now
+            self._show(f"[{now - self._began:6.1f} s] {sum_line(campaign.counts())}")
+
+
+def _mode_for(vms: int) -> str:
+    if vms <= 20:
+        return "all"
+    return "outcomes" if vms <= 200 else "summary"
+
+
+class Follower:
+    """Reads one campaign's journal in a thread of its own."""
+
+    def __init__(self, options: BrokerOptions, campaign_id: str, live: Live) -> None:
+        self._options = options
+        self._campaign = Campaign(campaign_id)
+        self._journal = journal(campaign_id)
+        self._live = live
+        self._problem = ""
+        self._finish_by = float("inf")
+        self._thread = threading.Thread(target=self._run, name="upgrade_results", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def finish(self) -> str:
+        """Read to the campaign's end, but not for long; return what went wrong, if anything."""
+        self._finish_by = time.monotonic() + FINISH_S
+        self._thread.join(FINISH_S + self._options.timeout)
+        return self._problem
+
+    def table(self) -> list[str]:
+        """The closing table."""
+        summary = summary_of(self._campaign)
+        return [*table(summary["results"]), sum_line(summary["counts"])]
+
+    def _run(self) -> None:
+        try:
+            with Broker(self._options) as broker:
+                broker.read(self._journal)
+                while not self._campaign.closed and time.monotonic() < self._finish_by:
+                    self._take(broker)
+        except (BrokerError, ValueError) as error:
+            self._problem = str(error)
+
+    def _take(self, broker: Broker) -> None:
+        changed: set[str] = set()
+        for delivery in broker.poll(1.0):
+            try:
+                message = decode(delivery.body, RECORDS)
+            except WireError:
+                continue  # counted and reported by the coordinator
+            upgrade = self._campaign.apply(message)
+            if upgrade is not None:
+                changed.add(upgrade.vm)
+        self._live.changed(self._campaign, changed)

@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the options by which everything that talks to RabbitMQ finds it."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Fragment ``isolift.vm.broker``."""
+
+    DOCUMENTATION = r"""
+options:
+  broker_host:
+    description: Name or address of the RabbitMQ node.
+    type: str
+    default: localhost
+  broker_port:
+    description: AMQP port.
+    type: int
+    default: 5672
+  broker_vhost:
+    description: The vhost that the role P(isolift.vm.broker#role) made.
+    type: str
+    default: isolift
+  broker_username:
+    description: The controller's user.
+    type: str
+    default: isolift_controller
+  broker_password:
+    description: The controller's password.
+    type: str
+    required: true
+  broker_ca_cert:
+    description:
+      - PEM file of the certificate authority that signed the broker's certificate.
+      - The connection uses TLS if this is set, and checks the certificate against O(broker_host).
+    type: path
+  broker_timeout:
+    description: Seconds to wait for connecting and for every answer of the broker.
+    type: float
+    default: 15.0
+requirements:
+  - pika >= 1.2.0
+"""

@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The coordinator's shell: between the broker and the campaign core.
+
+It performs what the core decides and tells the core what came. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Iterable
+
+from .broker import Broker, BrokerError, Publication
+from .campaign import Append, Campaign, Effect, Judge, Send
+from .records import RECORDS, Opened, Row
+from .states import State
+from .topology import CAMPAIGNS, JOURNAL_EXCHANGE, VM_EXCHANGE, coordinator_queue, journal
+from .wire import MESSAGES, Message, WireError, decode, encode
+
+IDLE_S = 5.0
+"""Seconds after which a waiting coordinator looks at the clock, whatever the core says is due."""
+
+
+class CampaignError(Exception):
+    """The campaign cannot be begun or continued; the text says why."""
+
+
+class Coordinator:
+    """One coordinator of one campaign.
+
+    :param nonce: random text that tells this coordinator apart from every other.
+    :param host: the name of the control node, for people who read the journal.
+    """
+
+    def __init__(self, broker: Broker, campaign_id: str, nonce: str, host: str) -> None:
+        self.campaign = Campaign(campaign_id, nonce)
+        self._broker = broker
+        self._nonce = nonce
+        self._host = host
+        self._journal = journal(campaign_id)
+        self._reached = -1
+
+    def begin(self, opened: Opened, vms: list[Row]) -> None:
+        """Make the campaign's journal, write its opening, list it, and claim epoch 1.
+
+        :raises BrokerError: the journal exists already, or the broker fails.
+        """
+        self._broker.declare_journal(self._journal)
+        self._broker.read(self._journal)
+        now = time.time()
+        opening = self.campaign.opening(opened, vms, now)
+        self._append(opening)
+        self._list(opening[0])
+        self._take(self.campaign.claim(self._host, now))
+
+    def resume(self) -> None:
+        """Fold the journal and claim the next epoch.
+
+        :raises CampaignError: the campaign was never sealed, or another coordinator took it at the same time.
+        :raises NoSuchStream: the broker has no such campaign.
+        """
+        last = self._broker.read(self._journal)
+        while self._reached < last:
+            self._receive(IDLE_S)
+        if not self.campaign.sealed:
+            raise CampaignError(
+                self.campaign.problem or f"campaign {self.campaign.campaign_id} was never sealed"
+            )
+        if self.campaign.closed:
+            return
+        self._broker.hear_presence(coordinator_queue(self._nonce))
+        self._take(self.campaign.claim(self._host, time.time()))
+
+    def _take(self, claim: Message) -> None:
+        self._append([claim])
+        while self.campaign.epoch < claim.epoch:
+            self._receive(IDLE_S)
+        self._check()
+
+    def _check(self) -> None:
+        if not self.campaign.mine:
+            raise CampaignError(
+                f"another coordinator holds campaign {self.campaign.campaign_id} (epoch {self.campaign.epoch})"
+            )
+
+    def end(self, endings: Iterable[tuple[str, State, str, str]]) -> None:
+        """Journal outcomes that are known already: rows of (VM, outcome, stage, reason)."""
+        now = time.time()
+        self._append(
+            [self.campaign.end(vm, outcome, stage, reason, now) for vm, outcome, stage, reason in endings]
+        )
+
+    def settle(self, judge: Judge) -> None:
+        """Perform what is due now and wait for nothing else."""
+        self._perform(self.campaign.decide(time.time(), judge))
+
+    def run(self, judge: Judge, watch: Callable[[Campaign], None]) -> None:
+        """Go on until every upgrade has an outcome and the campaign is closed.
+
+        :param watch: called with the campaign after whatever came was folded, at least every `IDLE_S` seconds.
+        :raises CampaignError: another coordinator took the campaign.
+        :raises BrokerError: the broker fails; the campaign can be resumed.
+        """
+        while not self.campaign.closed:
+            self._perform(self.campaign.decide(time.time(), judge))
+            due = self.campaign.next_due()
+            wait = IDLE_S if due is None else min(max(due - time.time(), 0.0), IDLE_S)
+            self._receive(wait)
+            self._check()
+            watch(self.campaign)
+
+    def _receive(self, timeout: float) -> None:
+        for delivery in self._broker.poll(timeout):
+            if delivery.source != self._journal:
+                self._hear(delivery.body)
+                continue
+            self._reached = delivery.offset
+            try:
+                message = decode(delivery.body, RECORDS)
+            except WireError:
+                self.campaign.strays += 1
+                continue
+            self.campaign.apply(message)
+
+    def _hear(self, body: bytes) -> None:
+        try:
+            self.campaign.present(decode(body, MESSAGES).vm)
+        except WireError:
+            self.campaign.strays += 1
+
+    def _perform(self, effects: list[Effect]) -> None:
+        self._append([effect.message for effect in effects if isinstance(effect, Append)])
+        commands = [effect.message for effect in effects if isinstance(effect, Send)]
+        unroutable = self._broker.publish(
+            Publication(VM_EXCHANGE, message.vm, encode(message), message) for message in commands
+        )
+        for publication in unroutable:
+            self.campaign.unroutable(publication.key)
+        if effects and isinstance(effects[-1], Append) and self.campaign.finished:
+            self._list(effects[-1].message)
+
+    def _append(self, records: list[Message]) -> None:
+        self._publish(self._journal, records)
+
+    def _list(self, record: Message) -> None:
+        self._publish(CAMPAIGNS, [record])
+
+    def _publish(self, stream: str, records: list[Message]) -> None:
+        lost = self._broker.publish(
+            Publication(JOURNAL_EXCHANGE, stream, encode(record)) for record in records
+        )
+        if lost:
+            raise BrokerError(
+                f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"
+            )

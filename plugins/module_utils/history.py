@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a journal's records afterwards: fold them, list campaigns, trace one upgrade. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Iterable, Iterator, Sequence
+
+from .campaign import Campaign
+from .records import RECORDS, Closed, Opened
+from .text import printable
+from .wire import Message, WireError, decode
+
+
+def fold(bodies: Iterable[bytes]) -> Campaign:
+    """The campaign that the records of one journal tell.
+
+    :raises ValueError: there is no record in them.
+    """
+    campaign: Campaign | None = None
+    for message in _messages(bodies):
+        if campaign is None:
+            campaign = Campaign(message.campaign_id)
+        campaign.apply(message)
+    if campaign is None:
+        raise ValueError("the journal is empty: the campaign was never begun")
+    return campaign
+
+
+def campaigns_of(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The campaigns that the records of the campaigns stream list, the newest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for message in _messages(bodies):
+        payload = message.payload
+        if isinstance(payload, Opened):
+            found[message.campaign_id] = {
+                "campaign_id": message.campaign_id,
+                "component": payload.component,
+                "target_version": payload.target_version,
+                "opened_at": message.created_at,
+                "deadline": payload.deadline,
+                "closed": False,
+                "counts": {},
+            }
+        elif isinstance(payload, Closed) and message.campaign_id in found:
+            counts = {row[0]: int(row[1]) for row in payload.counts if len(row) == 2 and row[1].isdecimal()}
+            found[message.campaign_id].update(closed=True, counts=counts)
+    return list(reversed(list(found.values())))
+
+
+def history_of(bodies: Iterable[bytes], upgrade_id: str) -> list[dict[str, Any]]:
+    """Every record of one upgrade in order, as plain data that is safe to show."""
+    return [
+        {
+            "type": message.payload.TYPE,
+            "created_at": message.created_at,
+            "epoch": message.epoch,
+            "message_id": printable(message.message_id),
+            "payload": _safe(asdict(message.payload)),
+        }
+        for message in _messages(bodies)
+        if message.upgrade_id == upgrade_id
+    ]
+
+
+def _messages(bodies: Iterable[bytes]) -> Iterator[Message]:
+    for body in bodies:
+        try:
+            yield decode(body, RECORDS)
+        except WireError:
+            continue  # fold ignores what it cannot read; so does the trace
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value, 4096)
+    if isinstance(value, dict):
+        return {_safe(key): _safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_safe(item) for item in value]
+    return value

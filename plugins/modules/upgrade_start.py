@@ -1,0 +1,275 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: upgrade_start
+short_description: Begin an upgrade campaign and send its start to every VM
+version_added: 0.1.0
+description:
+  - Makes the campaign's journal in the broker, writes the policy and the selection into it, claims it, and publishes a start
+    message, with the VM's own upgrade ID, to every selected VM.
+  - A VM that cannot be upgraded (O(vms.reason) says why) gets its outcome at once and is sent nothing.
+  - Follow the campaign with M(isolift.vm.upgrade_coordinate), which also judges requests and gives leave to install.
+  - Runs on the control node.
+author:
+  - The isolift.vm authors (@isolift)
+extends_documentation_fragment:
+  - isolift.vm.broker
+attributes:
+  check_mode:
+    description: Can run in check mode, where it validates everything and publishes nothing.
+    support: full
+  diff_mode:
+    description: Has nothing to show as a difference.
+    support: none
+options:
+  campaign_id:
+    description:
+      - The campaign's ID, a UUIDv7; P(isolift.vm.campaign_id#lookup) makes one.
+      - It must be new. To go on with a campaign use M(isolift.vm.upgrade_coordinate).
+    type: str
+    required: true
+  component:
+    description: The component that is upgraded, as the ISO's manifest names it.
+    type: str
+    required: true
+  target_version:
+    description: The version to reach, as the ISO's manifest names it.
+    type: str
+    required: true
+  iso_sha256:
+    description: SHA-256 of the ISO.
+    type: str
+    required: true
+  manifest_sha256:
+    description: SHA-256 of the ISO's manifest; agents use only the disc whose manifest has it.
+    type: str
+    required: true
+  media_path:
+    description: Path of the ISO on every compute node.
+    type: str
+    required: true
+  vms:
+    description: The selected VMs.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      vm:
+        description: The domain's UUID.
+        type: str
+        required: true
+      name:
+        description: The domain's name.
+        type: str
+        required: true
+      node:
+        description: The compute node where the domain was found, for the report.
+        type: str
+        required: true
+      reason:
+        description: Why the VM cannot be upgraded, for example V(no_drive). Empty if nothing is known against it.
+        type: str
+        default: ""
+  deadline_s:
+    description: Seconds from now after which every upgrade without an outcome is given one.
+    type: float
+    default: 3600
+  permit_s:
+    description: Seconds for which leave to install is valid once it was given.
+    type: float
+    default: 900
+  consent:
+    description:
+      - V(auto) installs without asking.
+      - V(ask) lets the agent ask the VM's user.
+    type: str
+    choices: [auto, ask]
+    default: ask
+  prompt:
+    description: Text that the agent's question adds to the component and the version. At most 500 characters.
+    type: str
+    default: ""
+  conditions:
+    description:
+      - Jinja2 expressions, without braces, over the facts that the agent sends with its request; all must hold.
+      - Facts are C(installed_version), C(os_id), C(os_version), C(kernel), C(arch), C(free_bytes), C(sessions), C(uptime_s),
+        C(memory_bytes) and C(agent_version). The test C(version) compares versions.
+      - A VM that does not meet them is held and judged again with fresh facts until the deadline.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: isolift.vm.upgrade_coordinate
+  - module: isolift.vm.upgrade_info
+"""
+
+EXAMPLES = r"""
+- name: Begin the campaign
+  isolift.vm.upgrade_start:
+    broker_host: broker.example.com
+    broker_password: "{{ broker_controller_password }}"
+    campaign_id: "{{ lookup('isolift.vm.campaign_id') }}"
+    component: guest-tools
+    target_version: 2.0.0
+    iso_sha256: "{{ iso.sha256 }}"
+    manifest_sha256: "{{ iso.manifest_sha256 }}"
+    media_path: "/var/lib/isolift/media/{{ campaign_id }}/{{ iso.sha256 }}.iso"
+    vms: "{{ selection.vms }}"
+    deadline_s: 7200
+    consent: ask
+    conditions:
+      - free_bytes > 500 * 1024 * 1024
+      - sessions == 0 or installed_version is version('1.5', '<')
+  delegate_to: localhost
+  run_once: true
+"""
+
+RETURN = r"""
+campaign_id:
+  description: The campaign's ID.
+  returned: success
+  type: str
+  sample: 0192f0e0-1111-7abc-8def-0123456789ab
+deadline:
+  description: The campaign's deadline in Unix seconds.
+  returned: success
+  type: float
+  sample: 1795460000.0
+selected:
+  description: How many VMs the campaign has.
+  returned: success
+  type: int
+  sample: 120
+started:
+  description: How many of them were sent a start.
+  returned: success
+  type: int
+  sample: 117
+"""
+
+import os
+import socket
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.isolift.vm.plugins.module_utils.broker import (
+    ARGUMENT_SPEC,
+    PIKA_ERROR,
+    Broker,
+    BrokerError,
+    BrokerOptions,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.conditions import (
+    JINJA2_ERROR,
+    ConditionError,
+    Conditions,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError, Coordinator
+from ansible_collections.isolift.vm.plugins.module_utils.ids import journal_key
+from ansible_collections.isolift.vm.plugins.module_utils.records import Opened
+from ansible_collections.isolift.vm.plugins.module_utils.states import State
+from ansible_collections.isolift.vm.plugins.module_utils.upgrade import INELIGIBLE_REASONS
+
+SPEC: dict[str, dict[str, Any]] = {
+    **ARGUMENT_SPEC,
+    "campaign_id": {"type": "str", "required": True},
+    "component": {"type": "str", "required": True},
+    "target_version": {"type": "str", "required": True},
+    "iso_sha256": {"type": "str", "required": True},
+    "manifest_sha256": {"type": "str", "required": True},
+    "media_path": {"type": "str", "required": True},
+    "vms": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "vm": {"type": "str", "required": True},
+            "name": {"type": "str", "required": True},
+            "node": {"type": "str", "required": True},
+            "reason": {"type": "str", "default": ""},
+        },
+    },
+    "deadline_s": {"type": "float", "default": 3600},
+    "permit_s": {"type": "float", "default": 900},
+    "consent": {"type": "str", "choices": ["auto", "ask"], "default": "ask"},
+    "prompt": {"type": "str", "default": ""},
+    "conditions": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
+    """The campaign's opening record.
+
+    :raises ValueError: an option that no campaign can have; the text names it.
+    """
+    journal_key(arguments["campaign_id"])
+    for name in ("deadline_s", "permit_s"):
+        if arguments[name] <= 0:
+            raise ValueError(f"{name} must be more than 0 seconds, not {arguments[name]:g}")
+    if not arguments["vms"]:
+        raise ValueError("vms is empty: there is nothing to upgrade")
+    return Opened(
+        component=arguments["component"],
+        target_version=arguments["target_version"],
+        iso_sha256=arguments["iso_sha256"],
+        manifest_sha256=arguments["manifest_sha256"],
+        media_path=arguments["media_path"],
+        deadline=now + arguments["deadline_s"],
+        permit_s=arguments["permit_s"],
+        consent=arguments["consent"],
+        prompt=arguments["prompt"],
+        conditions=tuple(arguments["conditions"]),
+        opened_by=host,
+    )
+
+
+def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Begin the campaign that ``arguments`` describe; the module's return values.
+
+    :raises BrokerError, CampaignError, ConditionError, ValueError: nothing was begun, or the journal says how far it came.
+    """
+    host = socket.gethostname()
+    conditions = Conditions(arguments["conditions"])
+    opened = opened_from(arguments, host, time.time())
+    endings = [
+        (vm["vm"], State.INELIGIBLE, "selection", vm["reason"])
+        for vm in arguments["vms"]
+        if vm["reason"] in INELIGIBLE_REASONS
+    ]
+    with Broker(BrokerOptions.from_arguments(arguments)) as broker:
+        if not check_mode:
+            coordinator = Coordinator(broker, arguments["campaign_id"], os.urandom(8).hex(), host)
+            coordinator.begin(opened, [(vm["vm"], vm["name"], vm["node"]) for vm in arguments["vms"]])
+            coordinator.end(endings)
+            coordinator.settle(conditions.judge)
+    return {
+        "changed": True,
+        "campaign_id": arguments["campaign_id"],
+        "deadline": opened.deadline,
+        "selected": len(arguments["vms"]),
+        "started": len(arguments["vms"]) - len(endings),
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(SPEC, supports_check_mode=True)
+    if PIKA_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("pika"), exception=PIKA_ERROR)
+    if JINJA2_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("jinja2"), exception=JINJA2_ERROR)
+    try:
+        result = start(module.params, module.check_mode)
+    except (BrokerError, CampaignError, ConditionError, ValueError) as error:
+        module.fail_json(msg=f"The campaign was not begun: {error}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
