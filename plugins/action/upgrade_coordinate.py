@@ -25,7 +25,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaig
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError, Conditions
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError, Coordinator
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
-from ansible_collections.isolift.vm.plugins.module_utils.report import sum_line, summary_of, table
+from ansible_collections.isolift.vm.plugins.module_utils.report import lines_of, sum_line, summary_of
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 
 SPEC: dict[str, dict[str, Any]] = {**ARGUMENT_SPEC, "campaign_id": {"type": "str", "required": True}}
@@ -62,8 +62,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 f"Campaign {campaign_id} is not conducted any more: {error}. Nothing is lost; it can be resumed by its ID."
             ) from error
         summary = summary_of(campaign)
-        lines = [*table(summary["results"]), sum_line(summary["counts"])]
-        return {"changed": not self._task.check_mode, "table": lines, **summary}
+        return {"changed": not self._task.check_mode, "table": lines_of(summary), **summary}
 
     def _watch(self) -> Callable[[Campaign], None]:
         """Where no callback shows the results, show the counts now and then."""

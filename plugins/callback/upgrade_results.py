@@ -54,10 +54,10 @@ from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaig
 from ansible_collections.isolift.vm.plugins.module_utils.records import RECORDS
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
     line,
+    lines_of,
     result_of,
     sum_line,
     summary_of,
-    table,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
@@ -200,8 +200,7 @@ class Follower:
 
     def table(self) -> list[str]:
         """The closing table."""
-        summary = summary_of(self._campaign)
-        return [*table(summary["results"]), sum_line(summary["counts"])]
+        return lines_of(summary_of(self._campaign))
 
     def _run(self) -> None:
         try:

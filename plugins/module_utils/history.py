@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, Iterable, Iterator, Sequence
 
 from .campaign import Campaign
-from .records import RECORDS, Closed, Opened
+from .records import RECORDS, Closed, Opened, Removed
 from .text import printable
 from .wire import Message, WireError, decode
 
@@ -47,6 +47,8 @@ def campaigns_of(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
         elif isinstance(payload, Closed) and message.campaign_id in found:
             counts = {row[0]: int(row[1]) for row in payload.counts if len(row) == 2 and row[1].isdecimal()}
             found[message.campaign_id].update(closed=True, counts=counts)
+        elif isinstance(payload, Removed):
+            found.pop(message.campaign_id, None)
     return list(reversed(list(found.values())))
 
 
@@ -63,6 +65,21 @@ def history_of(bodies: Iterable[bytes], upgrade_id: str) -> list[dict[str, Any]]
         for message in _messages(bodies)
         if message.upgrade_id == upgrade_id
     ]
+
+
+def course(history: Iterable[dict[str, Any]]) -> list[str]:
+    """An upgrade's history as lines: seconds since its first record, type, and what the record says."""
+    lines: list[str] = []
+    began = None
+    for record in history:
+        began = record["created_at"] if began is None else began
+        said = ", ".join(
+            f"{key}={value}" for key, value in record["payload"].items() if value not in ("", [], {})
+        )
+        lines.append(
+            f"{record['created_at'] - began:+9.3f} s  {record['type']:<14} {printable(said, 240)}".rstrip()
+        )
+    return lines
 
 
 def _messages(bodies: Iterable[bytes]) -> Iterator[Message]:

@@ -103,7 +103,14 @@ class Closed(Payload):
     counts: tuple[tuple[str, str], ...] = rows(32, 2, 32)
 
 
-RECORDS = {**MESSAGES, **registry(Opened, Selected, Sealed, Claim, Held, Notified, Ended, Closed)}
+@dataclass(frozen=True)
+class Removed(Payload):
+    """In the list of campaigns only: the campaign's journal was deleted."""
+
+    TYPE = "removed"
+
+
+RECORDS = {**MESSAGES, **registry(Opened, Selected, Sealed, Claim, Held, Notified, Ended, Closed, Removed)}
 """Every type that a journal may hold, for `wire.decode`."""
 
 Row = Tuple[str, str, str]

@@ -54,6 +54,11 @@ def summary_of(campaign: Campaign) -> dict[str, Any]:
     }
 
 
+def lines_of(summary: Mapping[str, Any]) -> list[str]:
+    """The closing table of a campaign: its upgrades, and the counts as the last line."""
+    return [*table(summary["results"]), sum_line(summary["counts"])]
+
+
 def line(result: Mapping[str, Any]) -> str:
     """One upgrade on one line, for live output."""
     return " ".join(_cells(result)).rstrip()

@@ -83,6 +83,11 @@ history:
       epoch: 2
       message_id: 5f0c.3
       payload: {installed_version: 1.0.0}
+table:
+  description: The campaign's results, or the upgrade's course, as lines of plain text.
+  returned: when an ID was given
+  type: list
+  elements: str
 """
 
 from typing import Any
@@ -97,8 +102,8 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     BrokerOptions,
     NoSuchStream,
 )
-from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, fold, history_of
-from ansible_collections.isolift.vm.plugins.module_utils.report import result_of, summary_of
+from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, course, fold, history_of
+from ansible_collections.isolift.vm.plugins.module_utils.report import lines_of, result_of, summary_of
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 
 SPEC: dict[str, dict[str, Any]] = {
@@ -122,12 +127,14 @@ def info(arguments: dict[str, Any]) -> dict[str, Any]:
             records = broker.read_all(journal(wanted))
         except NoSuchStream as error:
             raise BrokerError(f"the broker knows no campaign of the ID {wanted}") from error
-    if not arguments["upgrade_id"]:
-        return {"campaign": summary_of(fold(records))}
     campaign = fold(records)
+    if not arguments["upgrade_id"]:
+        summary = summary_of(campaign)
+        return {"campaign": summary, "table": lines_of(summary)}
     for upgrade in campaign.upgrades.values():
         if upgrade.upgrade_id == wanted:
-            return {"upgrade": result_of(upgrade), "history": history_of(records, wanted)}
+            history = history_of(records, wanted)
+            return {"upgrade": result_of(upgrade), "history": history, "table": course(history)}
     raise ValueError(f"campaign {campaign.campaign_id} has no upgrade {wanted}")
 
 
