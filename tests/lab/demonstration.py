@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demonstration: upgrade the lab's real guests by messages and an ISO, prove it, and do it again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from . import commands, console, playing
+from .cast import GUESTS, Guest
+from .errors import LabError
+from .progress import Progress
+
+TARGET = "2.0.0"
+DEADLINE_S = 40
+SECOND_DEADLINE_S = 25
+COUNTED = ("succeeded", "up_to_date", "declined", "failed", "ineligible", "unreachable")
+
+
+def main() -> int:
+    """Run the demonstration; 0 only if every VM ended as it should."""
+    progress = Progress()
+    was_up = commands.nodes_are_up()
+    try:
+        _demonstrate(progress, fresh_guests=was_up)
+    except LabError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if not was_up:
+            commands.down(progress)
+    return 0
+
+
+def _demonstrate(progress: Progress, *, fresh_guests: bool) -> None:
+    if fresh_guests:
+        commands.guests_stop(progress)
+    commands.up(progress, nodes_only=False)
+    playing.build_iso(TARGET)
+    progress.say(f"the ISO of guest-tools {TARGET} is built and signed")
+    before = _installed(progress, "before")
+
+    first = _upgrade(progress, DEADLINE_S)
+    _expect(first, {guest.name: guest.ending.value for guest in GUESTS})
+    after = _installed(progress, "after")
+    _expect_versions(before, after)
+
+    progress.say("the same command again: what succeeded is up to date, and nothing is installed twice")
+    second = _upgrade(progress, SECOND_DEADLINE_S)
+    again = {guest.name: guest.ending.value.replace("succeeded", "up_to_date") for guest in GUESTS}
+    _expect(second, again)
+    if _installed(progress, "after the second run") != after:
+        raise LabError("the second run changed what is installed")
+
+    counts = first["counts"]
+    parts = " + ".join(f"{counts.get(outcome, 0)} {outcome}" for outcome in COUNTED)
+    print(f"DEMO OK: {first['selected']} selected = {parts}", flush=True)
+
+
+def _upgrade(progress: Progress, deadline_s: int) -> dict[str, Any]:
+    """One run of the playbook, shown as it goes; the campaign's summary from its journal."""
+    progress.say(
+        f"ansible-playbook playbooks/upgrade.yml -e target_version={TARGET}   (deadline: {deadline_s} s)"
+    )
+    variables = {"target_version": TARGET, "upgrade_deadline_s": deadline_s}
+    run = playing.ansible("playbooks/upgrade.yml", show=True, variables=variables)
+    playing.require(run, "the upgrade")
+    return playing.summary(playing.newest_campaign())
+
+
+def _expect(summary: Mapping[str, Any], endings: Mapping[str, str]) -> None:
+    found = {result["name"]: result["state"] for result in summary["results"]}
+    wrong = [
+        f"{name} is {found.get(name, 'missing')}, not {ending}"
+        for name, ending in endings.items()
+        if found.get(name) != ending
+    ]
+    if wrong or len(found) != len(endings):
+        raise LabError(f"not every VM ended as it should: {'; '.join(wrong) or sorted(found)}")
+
+
+def _installed(progress: Progress, when: str) -> dict[str, tuple[str, int]]:
+    """By running guest: its version and how often an installer finished there, asked on the guest's console."""
+    found = {guest.name: _ask(guest) for guest in GUESTS if guest.is_running}
+    shown = ", ".join(
+        f"{name} {version} ({installs} installs)" for name, (version, installs) in found.items()
+    )
+    progress.say(f"asked on the guests' consoles, {when}: {shown}")
+    return found
+
+
+def _ask(guest: Guest) -> tuple[str, int]:
+    state = "/var/lib/guest-tools"
+    command = (
+        f"cat {state}/version; if [ -e {state}/installs ]; then wc -l < {state}/installs; else echo 0; fi"
+    )
+    version, installs = console.run(guest.node, guest.name, command).split()
+    return version, int(installs)
+
+
+def _expect_versions(before: Mapping[str, tuple[str, int]], after: Mapping[str, tuple[str, int]]) -> None:
+    """Whoever succeeded has the target and one install more; nobody else changed."""
+    for guest in GUESTS:
+        if guest.is_running:
+            succeeded = guest.ending.value == "succeeded"
+            wanted = (TARGET, before[guest.name][1] + 1) if succeeded else before[guest.name]
+            if after[guest.name] != wanted:
+                raise LabError(f"{guest.name} has {after[guest.name]} (version, installs), not {wanted}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
