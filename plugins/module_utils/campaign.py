@@ -89,6 +89,8 @@ class Campaign:
         self._starts_from = 0.0
         self._sequence = 0
         self._open = 0
+        self._overdue = False
+        self._closing = False
         self._changed: set[str] = set()
         self._due: list[tuple[float, str]] = []
 
@@ -119,17 +121,23 @@ class Campaign:
         if self.sealed:
             return
         for row in payload.vms:
-            if len(row) == 3 and row[0] not in self.upgrades:
-                vm, name, node = row
+            if len(row) != 3 or row[0] in self.upgrades:
+                continue
+            vm, name, node = row
+            try:
                 self.upgrades[vm] = Upgrade(vm, name, node, upgrade_id(self.campaign_id, vm, ATTEMPT), at)
+            except ValueError:
+                self.strays += 1  # not a UUID; the seal will not match
 
     def _apply_sealed(self, payload: Sealed) -> None:
         if self.sealed:
             return
+        if self.opened is None:
+            self.problem = "the journal does not begin with the campaign's opening"
+            return
         if payload.count != len(self.upgrades) or payload.digest != selection_digest(self.upgrades):
-            self.problem = (
-                f"the journal's selection has {len(self.upgrades)} VMs, its seal names {payload.count}"
-            )
+            listed = f"the journal's selection ({len(self.upgrades)} VMs)"
+            self.problem = f"{listed} is not the one that was sealed ({payload.count} VMs)"
             return
         self.sealed = True
         self._open = len(self.upgrades)
@@ -139,6 +147,7 @@ class Campaign:
             return
         self._starts_from = self._claimed_at + RESEND_S if self.epoch else 0.0
         self.epoch, self.claimed_by, self._claimed_at = message.epoch, payload.nonce, message.created_at
+        self._overdue = self._closing = False
         for upgrade in self.upgrades.values():
             upgrade.pending_decision = False
             upgrade.due, upgrade.tries = 0.0, 0
@@ -148,22 +157,34 @@ class Campaign:
         return self.epoch > 0 and epoch == self.epoch and nonce == self.claimed_by
 
     def _apply_to_upgrade(self, message: Message) -> Upgrade | None:
-        upgrade = self.upgrades.get(message.vm)
-        if upgrade is None or not self.sealed or upgrade.upgrade_id != message.upgrade_id:
+        upgrade = self.upgrades.get(message.vm) if self.sealed else None
+        if self.opened is None or upgrade is None or upgrade.upgrade_id != message.upgrade_id:
             self.strays += 1
             return None
         payload = message.payload
-        if isinstance(payload, (Held, Notified, Ended)) and not self._in_force(message.epoch, payload.nonce):
-            self.strays += 1
-            return None
+        if isinstance(payload, (Held, Notified, Ended)):
+            if not self._in_force(message.epoch, payload.nonce):
+                self.strays += 1
+                return None
+            upgrade.pending_decision = False
+            self._changed.add(upgrade.vm)
         was_final = upgrade.final
-        assert self.opened is not None or not self.sealed
-        if not upgrade.apply(message, self.opened.target_version if self.opened else ""):
+        if not upgrade.apply(message, self.opened.target_version):
             return None
         if upgrade.final and not was_final:
             self._open -= 1
         self._changed.add(upgrade.vm)
         return upgrade
+
+    @property
+    def policy(self) -> Opened:
+        """What the campaign was opened with.
+
+        :raises ValueError: it was not opened; a sealed campaign always was.
+        """
+        if self.opened is None:
+            raise ValueError(f"campaign {self.campaign_id} was never opened")
+        return self.opened
 
     @property
     def finished(self) -> bool:
@@ -223,8 +244,8 @@ class Campaign:
     def unroutable(self, vm: str) -> None:
         """No relay has ``vm`` running: kept as the reason, should it stay so."""
         upgrade = self.upgrades.get(vm)
-        if upgrade is not None and not upgrade.final:
-            upgrade.reason = "shut_off: no relay has it running"
+        if upgrade is not None:
+            upgrade.missed("shut_off: no relay has it running")
 
     def next_due(self) -> float | None:
         """The Unix time at which `decide` has something to look at, if nothing changes before."""
@@ -232,6 +253,8 @@ class Campaign:
             return None
         if self._changed:
             return 0.0
+        if self._overdue:
+            return None
         first = self._due[0][0] if self._due else self.opened.deadline
         return min(first, self.opened.deadline)
 
@@ -244,20 +267,21 @@ class Campaign:
             upgrade = self.upgrades[vm]
             if not upgrade.final and not upgrade.pending_decision:
                 effects.extend(self._decide_one(upgrade, now, judge))
-        if self.finished:
+        if self.finished and not self._closing:
+            self._closing = True
             counts = tuple((state, str(count)) for state, count in self.counts().items())
             effects.append(Append(self.record(Closed(nonce=self._nonce, counts=counts), now)))
         return effects
 
     def _attention(self, now: float) -> Iterable[str]:
-        """The VMs to look at: those that changed, those that are due, and at the deadline all."""
-        assert self.opened is not None
+        """The VMs to look at: those that changed, those that are due, and once at the deadline all."""
         while self._due and self._due[0][0] <= now:
             due, vm = heapq.heappop(self._due)
             if self.upgrades[vm].due == due:
                 self._changed.add(vm)
         changed, self._changed = self._changed, set()
-        if now >= self.opened.deadline:
+        if now >= self.policy.deadline and not self._overdue:
+            self._overdue = True
             return list(self.upgrades)
         return sorted(changed)
 
@@ -266,12 +290,13 @@ class Campaign:
         heapq.heappush(self._due, (until, upgrade.vm))
 
     def _decide_one(self, upgrade: Upgrade, now: float, judge: Judge) -> list[Effect]:
-        assert self.opened is not None
-        if now >= self.opened.deadline:
+        if now >= self.policy.deadline:
             return [self._at_deadline(upgrade, now)]
+        if upgrade.state is State.INSTALLING:  # only its result, or the deadline, ends it
+            return []
         if upgrade.ineligible:
             return [Append(self.end(upgrade.vm, State.INELIGIBLE, "media", upgrade.reason, now))]
-        if upgrade.refusals > REFUSALS_BORNE and upgrade.state is not State.INSTALLING:
+        if upgrade.refusals > REFUSALS_BORNE:
             return [Append(self.end(upgrade.vm, State.FAILED, "protocol", upgrade.reason, now))]
         if upgrade.state is State.PENDING or (upgrade.state is State.STARTED and upgrade.greeted):
             return self._send_start(upgrade, now)
@@ -300,16 +325,16 @@ class Campaign:
         return [Send(self.record(self._start(), now, upgrade))]
 
     def _ask_again(self, upgrade: Upgrade, now: float) -> list[Effect]:
-        """A held VM gets its start again after a while; the agent answers it with fresh facts."""
-        if upgrade.due == 0.0 or now < upgrade.due:
+        """A held VM gets its start again after a while, or at its hello; the agent answers it with fresh facts."""
+        if not upgrade.greeted and (upgrade.due == 0.0 or now < upgrade.due):
             self._wait(upgrade, upgrade.due or now + REJUDGE_S)
             return []
+        upgrade.greeted = False
         self._wait(upgrade, now + REJUDGE_S)
         return [Send(self.record(self._start(), now, upgrade))]
 
     def _start(self) -> Start:
-        assert self.opened is not None
-        opened = self.opened
+        opened = self.policy
         return Start(
             component=opened.component,
             target_version=opened.target_version,
@@ -322,7 +347,6 @@ class Campaign:
         )
 
     def _send_notification(self, upgrade: Upgrade, now: float) -> list[Effect]:
-        assert self.opened is not None
         if now < upgrade.due:
             self._wait(upgrade, upgrade.due)
             return []
@@ -347,8 +371,7 @@ class Campaign:
         return Append(self.record(Held(nonce=self._nonce, reason=reason[:300]), now, upgrade))
 
     def _permit(self, upgrade: Upgrade, now: float) -> Effect:
-        assert self.opened is not None
         upgrade.pending_decision = True
-        expires_at = min(now + self.opened.permit_s, self.opened.deadline)
+        expires_at = min(now + self.policy.permit_s, self.policy.deadline)
         permit = Notified(nonce=self._nonce, permit=upgrade.permit + 1, expires_at=expires_at)
         return Append(self.record(permit, now, upgrade))

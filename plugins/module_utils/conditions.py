@@ -41,6 +41,8 @@ class ConditionError(Exception):
 
 def _version_test(value: str, other: str, comparison: str = "==") -> bool:
     """The Jinja2 test ``is version('1.2', '>=')``, as in Ansible."""
+    if not str(value) or not str(other):
+        raise ValueError("version test: there is no version to compare")
     compare = _COMPARISONS.get(comparison)
     if compare is None:
         raise ValueError(f"version test: {comparison!r} is none of {', '.join(_COMPARISONS)}")
@@ -75,12 +77,13 @@ class _Condition:
             self._names = sorted(
                 meta.find_undeclared_variables(environment.parse("{{ (" + expression + ") }}"))
             )
-        except TemplateError as error:
+        except (TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
+            # Beside the first: what Python says of the generated code, nested too deeply or with a number too long.
             raise ConditionError(f"condition {expression!r} is not a valid expression: {error}") from error
 
     def judge(self, facts: Facts) -> str:
         try:
-            met = bool(self._evaluate(**facts))
+            met = bool(self._evaluate(facts))
         except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             return printable(f"condition cannot be judged: {self._text}: {error}")
         if met:

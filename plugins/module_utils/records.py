@@ -11,7 +11,7 @@ and its nonce must be those of the highest claim before it in the journal.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Sequence, Tuple
 
 from .wire import MESSAGES, Payload, integer, number, registry, rows, text, texts
@@ -25,17 +25,17 @@ class Opened(Payload):
     """The campaign: what is rolled out, and under which policy. Times are in seconds."""
 
     TYPE = "opened"
-    component: str = text(64)
-    target_version: str = text(64)
-    iso_sha256: str = text(64)
-    manifest_sha256: str = text(64)
-    media_path: str = text(512)
-    deadline: float = number()
-    permit_s: float = number()
-    consent: str = text(16)
-    prompt: str = text(500, default="")
-    conditions: tuple[str, ...] = texts(32, 500, default=())
-    opened_by: str = text(128, default="")
+    component: str = field(metadata=text(64))
+    target_version: str = field(metadata=text(64))
+    iso_sha256: str = field(metadata=text(64))
+    manifest_sha256: str = field(metadata=text(64))
+    media_path: str = field(metadata=text(512))
+    deadline: float = field(metadata=number())
+    permit_s: float = field(metadata=number())
+    consent: str = field(metadata=text(16))
+    prompt: str = field(default="", metadata=text(500))
+    conditions: tuple[str, ...] = field(default=(), metadata=texts(32, 500))
+    opened_by: str = field(default="", metadata=text(128))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Selected(Payload):
     """Up to `CHUNK` selected VMs, each a row (VM UUID, domain name, compute node)."""
 
     TYPE = "selected"
-    vms: tuple[tuple[str, str, str], ...] = rows(CHUNK, 3, 64)
+    vms: tuple[tuple[str, str, str], ...] = field(metadata=rows(CHUNK, 3, 64))
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Sealed(Payload):
     """The selection is complete: ``count`` VMs, ``digest`` as of `selection_digest`."""
 
     TYPE = "sealed"
-    count: int = integer(0, 10_000_000)
-    digest: str = text(64)
+    count: int = field(metadata=integer(0, 10_000_000))
+    digest: str = field(metadata=text(64))
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Claim(Payload):
     """A coordinator takes the campaign for the envelope's epoch; the first claim of an epoch wins."""
 
     TYPE = "claim"
-    nonce: str = text(64)
-    host: str = text(253, default="")
+    nonce: str = field(metadata=text(64))
+    host: str = field(default="", metadata=text(253))
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Held(Payload):
     """Decision: no permit for now, because ``reason``."""
 
     TYPE = "held"
-    nonce: str = text(64)
-    reason: str = text(300)
+    nonce: str = field(metadata=text(64))
+    reason: str = field(metadata=text(300))
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Notified(Payload):
     """Decision: permit number ``permit`` of this upgrade, valid until ``expires_at`` (Unix seconds)."""
 
     TYPE = "notified"
-    nonce: str = text(64)
-    permit: int = integer(1, 1_000_000)
-    expires_at: float = number()
+    nonce: str = field(metadata=text(64))
+    permit: int = field(metadata=integer(1, 1_000_000))
+    expires_at: float = field(metadata=number())
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class Ended(Payload):
     """Decision: the upgrade's outcome, where the coordinator and not the agent says it."""
 
     TYPE = "ended"
-    nonce: str = text(64)
-    outcome: str = text(16)
-    stage: str = text(32)
-    reason: str = text(300, default="")
+    nonce: str = field(metadata=text(64))
+    outcome: str = field(metadata=text(16))
+    stage: str = field(metadata=text(32))
+    reason: str = field(default="", metadata=text(300))
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Closed(Payload):
     """Every upgrade has an outcome. ``counts`` are rows (outcome, number)."""
 
     TYPE = "closed"
-    nonce: str = text(64)
-    counts: tuple[tuple[str, str], ...] = rows(32, 2, 32)
+    nonce: str = field(metadata=text(64))
+    counts: tuple[tuple[str, str], ...] = field(metadata=rows(32, 2, 32))
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ def result_of(upgrade: Upgrade) -> dict[str, Any]:
     return {
         "upgrade_id": upgrade.upgrade_id,
         "vm": upgrade.vm,
-        "name": upgrade.name,
-        "node": upgrade.node,
+        "name": printable(upgrade.name),
+        "node": printable(upgrade.node),
         "state": upgrade.state.value,
         "final": upgrade.final,
         "stage": printable(upgrade.stage),

@@ -75,7 +75,8 @@ def _one_per_uuid(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Candi
 
 
 def _matches(domain: Mapping[str, Any], pattern: str) -> bool:
-    return fnmatchcase(domain["name"], pattern) or domain["uuid"] == pattern.lower()
+    name = domain["name"]
+    return name == pattern or fnmatchcase(name, pattern) or domain["uuid"] == pattern.lower()
 
 
 def _matches_any(domain: Mapping[str, Any], patterns: Sequence[str]) -> bool:

@@ -21,8 +21,8 @@ class State(str, Enum):
     REQUESTED = "requested"  # the agent asked for the upgrade and nobody judged it yet
     HELD = "held"  # a condition is not met; judged again with fresh facts
     NOTIFIED = "notified"  # a permit is journaled
-    CONFIRMED = "confirmed"  # the user, or the policy, said yes
-    INSTALLING = "installing"  # the agent is verifying or installing
+    CONFIRMED = "confirmed"  # the user, or the policy, said yes; the agent verifies the disc
+    INSTALLING = "installing"  # the installer was, or may have been, started
 
     SUCCEEDED = "succeeded"
     UP_TO_DATE = "up_to_date"
@@ -65,8 +65,8 @@ class Event(str, Enum):
     REQUEST = "request"
     HELD = "held"
     NOTIFIED = "notified"
-    CONFIRMED = "confirmation: confirm"
-    INSTALLING = "progress: verifying, installing"
+    CONFIRMED = "confirm, verifying"
+    INSTALLING = "installing"
 
 
 _BEFORE_PERMIT = (State.PENDING, State.STARTED, State.REQUESTED, State.HELD)
@@ -80,7 +80,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.HELD, Event.NOTIFIED): State.NOTIFIED,
     (State.NOTIFIED, Event.NOTIFIED): State.NOTIFIED,
     (State.NOTIFIED, Event.CONFIRMED): State.CONFIRMED,
-    **{(state, Event.INSTALLING): State.INSTALLING for state in (State.NOTIFIED, State.CONFIRMED)},
+    **{(state, Event.INSTALLING): State.INSTALLING for state in _BEFORE_INSTALL},
 }
 """(state, event) → next state. Besides these, a final record (a result, or an ending by the coordinator) moves every state that
 is not final to the outcome it names."""

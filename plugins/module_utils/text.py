@@ -12,7 +12,7 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(raw: str, limit: int = 300) -> str:
-    """``raw`` on one line of at most ``limit`` characters, what could steer a terminal shown as ``\\xNN`` or ``\\uNNNN``.
+    """``raw`` on one line of at most ``limit`` characters, what could steer a terminal shown as its escape in Python.
 
     A line break becomes a space. Longer text ends in ``…``.
     """
@@ -33,4 +33,6 @@ def _show(character: str) -> str:
     if unicodedata.category(character) not in _HIDDEN:
         return character
     code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

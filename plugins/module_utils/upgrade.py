@@ -35,7 +35,8 @@ INELIGIBLE_REASONS = frozenset(
 REFUSALS_BORNE = 2
 """Refused guest messages that an upgrade survives; a serial line can be garbled once or twice, a third is the guest's doing."""
 
-INSTALL_STAGES = frozenset({"verifying", "installing"})
+STAGES = {"verifying": Event.CONFIRMED, "installing": Event.INSTALLING}
+"""What the stages of an agent's progress mean. A permit may run out during the first, and then the agent asks again."""
 
 
 class Upgrade:
@@ -97,8 +98,8 @@ class Upgrade:
         self.heard: tuple[str, int] = ("", 0)
         self.result: Result | None = None
         self.late_result: Result | None = None
-        # Used by the coordinator's decisions only, never by the fold:
-        self.pending_decision = False
+        # Used by the coordinator's decisions only:
+        self.pending_decision = False  # one was made and not read back yet
         self.greeted = False
         self.due = 0.0
         self.tries = 0
@@ -128,6 +129,13 @@ class Upgrade:
         self.heard = (generation, number)
         return False
 
+    def missed(self, reason: str) -> bool:
+        """Keep why a command did not reach the agent; but not if it did before, nor instead of why it is held."""
+        if self.final or self.delivered or self.state is State.HELD:
+            return False
+        self.reason = reason
+        return True
+
     def _move(self, event: Event, at: float) -> bool:
         target = TRANSITIONS.get((self.state, event))
         if target is None:
@@ -138,8 +146,9 @@ class Upgrade:
     def _enter(self, state: State, at: float) -> None:
         self.state = state
         self.since = at
+        self.reason = ""
+        self.ineligible = False
         self.delivered = False
-        self.pending_decision = False
         self.greeted = False
         self.due = 0.0
         self.tries = 0
@@ -154,20 +163,25 @@ class Upgrade:
 
 
 def _delivered(upgrade: Upgrade, payload: Delivered, at: float, _target: str) -> bool:
-    if payload.command == Start.TYPE and upgrade._move(Event.START_DELIVERED, at):
-        upgrade.reason = ""
-        return True
-    if payload.command == Notification.TYPE and upgrade.state is State.NOTIFIED:
-        upgrade.delivered = True
-        return True
-    return False
+    if payload.command == Start.TYPE:
+        return upgrade._move(Event.START_DELIVERED, at)
+    return payload.command == Notification.TYPE and _permit_arrived(upgrade)
+
+
+def _permit_arrived(upgrade: Upgrade) -> bool:
+    if upgrade.state is not State.NOTIFIED or upgrade.delivered:
+        return False
+    upgrade.delivered, upgrade.reason = True, ""
+    return True
 
 
 def _undeliverable(upgrade: Upgrade, payload: Undeliverable, at: float, _target: str) -> bool:
     if upgrade.final:
         return False
-    upgrade.reason = payload.reason + (f": {payload.detail}" if payload.detail else "")
-    upgrade.ineligible = payload.reason in INELIGIBLE_REASONS
+    reason = payload.reason + (f": {payload.detail}" if payload.detail else "")
+    if payload.reason not in INELIGIBLE_REASONS:
+        return upgrade.missed(reason)
+    upgrade.ineligible, upgrade.reason = True, reason
     return True
 
 
@@ -198,14 +212,14 @@ def _held(upgrade: Upgrade, payload: Held, at: float, _target: str) -> bool:
 def _notified(upgrade: Upgrade, payload: Notified, at: float, _target: str) -> bool:
     if not upgrade._move(Event.NOTIFIED, at):
         return False
-    upgrade.permit, upgrade.expires_at, upgrade.reason = payload.permit, payload.expires_at, ""
+    upgrade.permit, upgrade.expires_at = payload.permit, payload.expires_at
     return True
 
 
 def _confirmation(upgrade: Upgrade, payload: Confirmation, at: float, _target: str) -> bool:
-    if upgrade.state is State.NOTIFIED:
-        upgrade.delivered = True  # an answer is as good as an acknowledgement
-    return payload.answer == "confirm" and upgrade._move(Event.CONFIRMED, at)
+    if payload.answer == "confirm" and upgrade._move(Event.CONFIRMED, at):
+        return True
+    return _permit_arrived(upgrade)  # an answer is as good as an acknowledgement
 
 
 def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> bool:
@@ -213,9 +227,8 @@ def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> b
         upgrade.busy_with = payload.detail
         upgrade.reason = f"the VM is busy with upgrade {payload.detail}"
         return True
-    if payload.stage in INSTALL_STAGES and upgrade.state is not State.INSTALLING:
-        return upgrade._move(Event.INSTALLING, at)
-    return False
+    event = STAGES.get(payload.stage)
+    return event is not None and upgrade._move(event, at)
 
 
 def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:

@@ -128,37 +128,44 @@ def _check_facts(value: Any) -> dict[str, Scalar]:
 _fact_integer = _check_integer(-(2**63), 2**63 - 1)
 
 
-# Field kinds of the payload classes below. They return Any because they stand where a default value would.
+# Field kinds: the metadata of a payload's field, which says how `encode` and `decode` check it.
+
+Kind = Mapping[str, Check]
 
 
-def text(limit: int, **options: Any) -> Any:
+def text(limit: int) -> Kind:
     """Text of at most ``limit`` characters."""
-    return field(metadata={"check": _check_text(limit)}, **options)
+    return {"check": _check_text(limit)}
 
 
-def integer(low: int, high: int, **options: Any) -> Any:
+def integer(low: int, high: int) -> Kind:
     """An integer from ``low`` to ``high``, both included."""
-    return field(metadata={"check": _check_integer(low, high)}, **options)
+    return {"check": _check_integer(low, high)}
 
 
-def number(**options: Any) -> Any:
+def number() -> Kind:
     """A finite number; times are seconds since the Unix epoch."""
-    return field(metadata={"check": _check_number}, **options)
+    return {"check": _check_number}
 
 
-def flag(**options: Any) -> Any:
+def flag() -> Kind:
     """True or false."""
-    return field(metadata={"check": _check_flag}, **options)
+    return {"check": _check_flag}
 
 
-def texts(count: int, limit: int, **options: Any) -> Any:
+def texts(count: int, limit: int) -> Kind:
     """A list of at most ``count`` texts of at most ``limit`` characters each."""
-    return field(metadata={"check": _check_rows(count, _check_text(limit))}, **options)
+    return {"check": _check_rows(count, _check_text(limit))}
 
 
-def rows(count: int, width: int, limit: int, **options: Any) -> Any:
+def rows(count: int, width: int, limit: int) -> Kind:
     """A list of at most ``count`` rows, each of at most ``width`` texts of at most ``limit`` characters."""
-    return field(metadata={"check": _check_rows(count, _check_rows(width, _check_text(limit)))}, **options)
+    return {"check": _check_rows(count, _check_rows(width, _check_text(limit)))}
+
+
+def fact_map() -> Kind:
+    """An object of at most 64 scalars by name."""
+    return {"check": _check_facts}
 
 
 @dataclass(frozen=True)
@@ -176,14 +183,14 @@ class Start(Payload):
     """The component's ISO is in the drive: compare versions and ask for the upgrade if they differ."""
 
     TYPE = "start"
-    component: str = text(64)
-    target_version: str = text(64)
-    manifest_sha256: str = text(64)
-    media_path: str = text(512)
-    deadline: float = number()
-    consent: str = text(16)
-    prompt: str = text(500, default="")
-    nonce: str = text(64, default="")
+    component: str = field(metadata=text(64))
+    target_version: str = field(metadata=text(64))
+    manifest_sha256: str = field(metadata=text(64))
+    media_path: str = field(metadata=text(512))
+    deadline: float = field(metadata=number())
+    consent: str = field(metadata=text(16))
+    prompt: str = field(default="", metadata=text(500))
+    nonce: str = field(default="", metadata=text(64))
 
 
 @dataclass(frozen=True)
@@ -191,9 +198,9 @@ class Notification(Payload):
     """The permit: leave to install until ``expires_at``. ``permit`` counts the permits of one upgrade from 1."""
 
     TYPE = "notification"
-    permit: int = integer(1, 1_000_000)
-    expires_at: float = number()
-    nonce: str = text(64, default="")
+    permit: int = field(metadata=integer(1, 1_000_000))
+    expires_at: float = field(metadata=number())
+    nonce: str = field(default="", metadata=text(64))
 
 
 @dataclass(frozen=True)
@@ -201,8 +208,8 @@ class Cancel(Payload):
     """Do not start this upgrade any more."""
 
     TYPE = "cancel"
-    reason: str = text(200, default="")
-    nonce: str = text(64, default="")
+    reason: str = field(default="", metadata=text(200))
+    nonce: str = field(default="", metadata=text(64))
 
 
 # Up: guest agent to controller.
@@ -213,9 +220,9 @@ class Request(Payload):
     """The installed version differs from the disc's. ``installed_version`` is empty where nothing is installed."""
 
     TYPE = "request"
-    installed_version: str = text(64)
-    consent_given: bool = flag(default=False)
-    facts: Facts = field(default_factory=dict, metadata={"check": _check_facts})
+    installed_version: str = field(metadata=text(64))
+    consent_given: bool = field(default=False, metadata=flag())
+    facts: Facts = field(default_factory=dict, metadata=fact_map())
 
 
 @dataclass(frozen=True)
@@ -223,9 +230,9 @@ class Confirmation(Payload):
     """The answer to a permit: ``confirm`` or ``decline``; ``by`` says who gave it (``user`` or ``policy``)."""
 
     TYPE = "confirmation"
-    permit: int = integer(1, 1_000_000)
-    answer: str = text(16)
-    by: str = text(64, default="")
+    permit: int = field(metadata=integer(1, 1_000_000))
+    answer: str = field(metadata=text(16))
+    by: str = field(default="", metadata=text(64))
 
 
 @dataclass(frozen=True)
@@ -233,8 +240,8 @@ class Progress(Payload):
     """A change of stage: ``verifying``, ``installing`` or ``busy`` (``detail`` is then the other upgrade's ID)."""
 
     TYPE = "progress"
-    stage: str = text(32)
-    detail: str = text(200, default="")
+    stage: str = field(metadata=text(32))
+    detail: str = field(default="", metadata=text(200))
 
 
 @dataclass(frozen=True)
@@ -246,16 +253,16 @@ class Result(Payload):
     """
 
     TYPE = "result"
-    outcome: str = text(16)
-    stage: str = text(32, default="")
-    code: str = text(64, default="")
-    detail: str = text(300, default="")
-    version_before: str = text(64, default="")
-    version_after: str = text(64, default="")
-    exit_code: int = integer(-(2**31), 2**31 - 1, default=-1)
-    duration_s: float = number(default=0.0)
-    log_tail: str = text(LOG_TAIL_LIMIT, default="")
-    unmounted: bool = flag(default=True)
+    outcome: str = field(metadata=text(16))
+    stage: str = field(default="", metadata=text(32))
+    code: str = field(default="", metadata=text(64))
+    detail: str = field(default="", metadata=text(300))
+    version_before: str = field(default="", metadata=text(64))
+    version_after: str = field(default="", metadata=text(64))
+    exit_code: int = field(default=-1, metadata=integer(-(2**31), 2**31 - 1))
+    duration_s: float = field(default=0.0, metadata=number())
+    log_tail: str = field(default="", metadata=text(LOG_TAIL_LIMIT))
+    unmounted: bool = field(default=True, metadata=flag())
 
 
 # Up: relay to controller.
@@ -266,10 +273,10 @@ class Presence(Payload):
     """An agent said hello. It belongs to a VM, not to an upgrade, and is not journaled."""
 
     TYPE = "presence"
-    node: str = text(253)
-    agent_version: str = text(64, default="")
-    generation: str = text(64, default="")
-    counter: int = integer(0, 2**63 - 1, default=0)
+    node: str = field(metadata=text(253))
+    agent_version: str = field(default="", metadata=text(64))
+    generation: str = field(default="", metadata=text(64))
+    counter: int = field(default=0, metadata=integer(0, 2**63 - 1))
 
 
 @dataclass(frozen=True)
@@ -277,8 +284,8 @@ class Delivered(Payload):
     """The agent acknowledged the command ``command_id``; ``command`` is its type."""
 
     TYPE = "delivered"
-    command: str = text(16)
-    command_id: str = text(96)
+    command: str = field(metadata=text(16))
+    command_id: str = field(metadata=text(96))
 
 
 @dataclass(frozen=True)
@@ -286,10 +293,10 @@ class Undeliverable(Payload):
     """The relay could not hand the command over. ``reason`` is a code of `Reason` in media.py and the relay."""
 
     TYPE = "undeliverable"
-    command: str = text(16)
-    command_id: str = text(96)
-    reason: str = text(64)
-    detail: str = text(300, default="")
+    command: str = field(metadata=text(16))
+    command_id: str = field(metadata=text(96))
+    reason: str = field(metadata=text(64))
+    detail: str = field(default="", metadata=text(300))
 
 
 @dataclass(frozen=True)
@@ -297,8 +304,8 @@ class Refused(Payload):
     """The relay refused what the guest sent: ``reason`` is a WireError code, ``wrong_upgrade`` or ``too_fast``."""
 
     TYPE = "refused"
-    reason: str = text(64)
-    detail: str = text(300, default="")
+    reason: str = field(metadata=text(64))
+    detail: str = field(default="", metadata=text(300))
 
 
 COMMANDS: tuple[type[Payload], ...] = (Start, Notification, Cancel)
@@ -321,13 +328,13 @@ class Message:
     """The envelope. ``vm`` is the domain's UUID as stamped by the relay; ``created_at`` is in Unix seconds."""
 
     payload: Payload = field()
-    message_id: str = text(96)
-    upgrade_id: str = text(36)
-    campaign_id: str = text(36)
-    vm: str = text(36)
-    attempt: int = integer(1, 1000)
-    epoch: int = integer(0, 2**53)
-    created_at: float = number()
+    message_id: str = field(metadata=text(96))
+    upgrade_id: str = field(metadata=text(36))
+    campaign_id: str = field(metadata=text(36))
+    vm: str = field(metadata=text(36))
+    attempt: int = field(metadata=integer(1, 1000))
+    epoch: int = field(metadata=integer(0, 2**53))
+    created_at: float = field(metadata=number())
 
 
 # Frames: what one line on the virtio-serial socket holds. Both ends name the session, so that bytes which an earlier
@@ -349,11 +356,11 @@ class Hello(Payload):
     """
 
     TYPE = "hello"
-    nonce: str = text(64)
-    agent_version: str = text(64, default="")
-    vm: str = text(36, default="")
-    generation: str = text(64, default="")
-    counter: int = integer(0, 2**63 - 1, default=0)
+    nonce: str = field(metadata=text(64))
+    agent_version: str = field(default="", metadata=text(64))
+    vm: str = field(default="", metadata=text(36))
+    generation: str = field(default="", metadata=text(64))
+    counter: int = field(default=0, metadata=integer(0, 2**63 - 1))
 
 
 @dataclass(frozen=True)
@@ -361,10 +368,10 @@ class Welcome(Payload):
     """Relay to agent: the session is open. ``nonce`` repeats the hello's; ``now`` is the host's clock."""
 
     TYPE = "welcome"
-    nonce: str = text(64)
-    session: str = text(64)
-    vm: str = text(36)
-    now: float = number()
+    nonce: str = field(metadata=text(64))
+    session: str = field(metadata=text(64))
+    vm: str = field(metadata=text(36))
+    now: float = field(metadata=number())
 
 
 @dataclass(frozen=True)
@@ -372,9 +379,9 @@ class Ack(Payload):
     """Either way: ``message_id`` is safe with the sender of this ack. A non-empty ``refused`` says it never will be."""
 
     TYPE = "ack"
-    session: str = text(64)
-    message_id: str = text(96)
-    refused: str = text(200, default="")
+    session: str = field(metadata=text(64))
+    message_id: str = field(metadata=text(96))
+    refused: str = field(default="", metadata=text(200))
 
 
 @dataclass(frozen=True)
@@ -383,8 +390,8 @@ class Carry(Payload):
 
     TYPE = "carry"
     message: Message = field()
-    session: str = text(64)
-    now: float = number()
+    session: str = field(metadata=text(64))
+    now: float = field(metadata=number())
 
 
 FRAMES = registry(Knock, Hello, Welcome, Ack, Carry)

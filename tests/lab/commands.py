@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from . import guest_image, guests, inventory, keys, mounts, network, paths, preflight, rootfs, ssh
+from . import guest_image, guests, inventory, keys, mounts, network, paths, plays, preflight, rootfs, ssh
 from .cast import GUESTS, NODES, Node
 from .errors import LabError
 from .locking import locked
@@ -21,7 +21,7 @@ _EXTRA_HOSTS = 9
 
 
 def up(progress: Progress, *, nodes_only: bool) -> None:
-    """Bring up the nodes, and their guests unless ``nodes_only``; what is up stays as it is.
+    """Bring up the nodes, and broker, relays and guests unless ``nodes_only``; what is up stays as it is.
 
     :raise LabError: the machine does not allow it, or a part does not come up.
     """
@@ -29,6 +29,7 @@ def up(progress: Progress, *, nodes_only: bool) -> None:
         _boot_nodes(progress)
     if not nodes_only:
         guests_start(progress)
+        plays.deploy(progress)
         guests_wait(progress)
 
 

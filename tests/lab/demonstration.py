@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from . import commands, console, playing
+from . import campaigns, commands, console, plays
 from .cast import GUESTS, Guest
 from .errors import LabError
 from .progress import Progress
@@ -39,7 +39,7 @@ def _demonstrate(progress: Progress, *, fresh_guests: bool) -> None:
     if fresh_guests:
         commands.guests_stop(progress)
     commands.up(progress, nodes_only=False)
-    playing.build_iso(TARGET)
+    plays.build_iso(TARGET)
     progress.say(f"the ISO of guest-tools {TARGET} is built and signed")
     before = _installed(progress, "before")
 
@@ -66,9 +66,9 @@ def _upgrade(progress: Progress, deadline_s: int) -> dict[str, Any]:
         f"ansible-playbook playbooks/upgrade.yml -e target_version={TARGET}   (deadline: {deadline_s} s)"
     )
     variables = {"target_version": TARGET, "upgrade_deadline_s": deadline_s}
-    run = playing.ansible("playbooks/upgrade.yml", show=True, variables=variables)
-    playing.require(run, "the upgrade")
-    return playing.summary(playing.newest_campaign())
+    run = plays.ansible("playbooks/upgrade.yml", show=True, variables=variables)
+    plays.require(run, "the upgrade")
+    return campaigns.summary(campaigns.newest_campaign())
 
 
 def _expect(summary: Mapping[str, Any], endings: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).resolve().parent
 
+COLLECTIONS = REPOSITORY / ".cache" / "collections"
 CACHE = REPOSITORY / ".cache" / "lab"
 KEYS = CACHE / "keys"
 LOCK = CACHE / "lock"

@@ -15,7 +15,8 @@ from .shell import run
 
 CHANNEL = "org.isolift.agent.0"
 _PROMPT = "/etc/isolift/prompt"
-_DECLINING_PROMPT = "#!/bin/sh\n# The user of this guest says no.\nexit 1\n"
+# The user of a guest, who answers every question at once.
+_ANSWERS = {False: "#!/bin/sh\n# Yes.\nexit 0\n", True: "#!/bin/sh\n# No.\nexit 1\n"}
 # Few inodes and a small journal, complete from the start: nothing that the guest would write in the background.
 _MKE2FS_OPTIONS = (
     *("-q", "-t", "ext4", "-L", "STATE", "-i", "65536", "-m", "0", "-J", "size=4"),
@@ -23,8 +24,8 @@ _MKE2FS_OPTIONS = (
 )
 
 
-def agent_config(guest: Guest) -> dict[str, object]:
-    """The configuration of the agent in ``guest``."""
+def agent_config() -> dict[str, object]:
+    """The configuration of the agent in every guest."""
     return {
         "port": f"/dev/virtio-ports/{CHANNEL}",
         "state_dir": "/var/lib/isolift",
@@ -33,7 +34,7 @@ def agent_config(guest: Guest) -> dict[str, object]:
         "mount_point": "/run/isolift/media",
         "work_dir": "/var/lib/isolift/work",
         "control_socket": "/run/isolift/agent.sock",
-        "prompt": [_PROMPT] if guest.user_declines else None,
+        "prompt": [_PROMPT],
     }
 
 
@@ -59,12 +60,11 @@ def _write_tree(guest: Guest, tree: Path) -> None:
     config, state = tree / "agent-config", tree / "guest-tools-state"
     for directory in (tree / "agent", tree / "guest-tools-files", config / "keys", state):
         directory.mkdir(parents=True)
-    (config / "agent.json").write_text(json.dumps(agent_config(guest), indent=2) + "\n")
+    (config / "agent.json").write_text(json.dumps(agent_config(), indent=2) + "\n")
     (config / "keys" / "lab.pem").write_bytes(keys.SIGNING_PUBLIC.read_bytes())
     (state / "version").write_text(f"{guest.version}\n")
-    if guest.user_declines:
-        prompt = config / "prompt"
-        prompt.write_text(_DECLINING_PROMPT)
-        prompt.chmod(0o755)
+    prompt = config / "prompt"
+    prompt.write_text(_ANSWERS[guest.user_declines])
+    prompt.chmod(0o755)
     if guest.installer_fails:
         (state / "fail-install").touch()

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run our playbooks on the lab as an operator would, and read what came of it from the broker."""
+"""Run Ansible on the lab as an operator would: deploy our roles, build an ISO, run a playbook."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions
-from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, fold
-from ansible_collections.isolift.vm.plugins.module_utils.report import summary_of
-from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
-
 from . import paths, settings
 from .errors import LabError
+from .progress import Progress
+
+_COLLECTION = paths.COLLECTIONS / "ansible_collections" / "isolift" / "vm"
+_DEPLOYED = paths.RUN / "deployed"
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,12 @@ class Run:
 def ansible(
     *arguments: str,
     command: str = "ansible-playbook",
-    show: bool = False,
+    inventory: Path = paths.INVENTORY,
     variables: Mapping[str, Any] | None = None,
+    show: bool = False,
 ) -> Run:
-    """Run an Ansible command on the lab's inventory, from the checkout; with ``show`` its output is shown as it comes."""
-    words = [command, "-i", str(paths.INVENTORY), *arguments]
+    """Run an Ansible command on the lab, from the checkout; with ``show`` its output is shown as it comes."""
+    words = [command, "-i", str(inventory), *arguments]
     for name, value in (variables or {}).items():
         words += ["-e", settings.extra_variable(name, value)]
     programs = Path(sys.executable).parent
@@ -70,12 +71,19 @@ def require(run: Run, what: str) -> None:
         raise LabError(f"{what} failed with status {run.status}:\n{run.output[-6000:]}")
 
 
-def deploy(show: bool = False) -> None:
-    """Put broker and relays on the nodes, with our own roles.
+def deploy(progress: Progress) -> None:
+    """Put broker and relays on the nodes, with our own roles; not again until the installed collection changes.
 
     :raise LabError: the play fails.
     """
-    require(ansible("playbooks/site.yml", show=show), "deploying broker and relays")
+    installed = hashlib.sha256((_COLLECTION / "FILES.json").read_bytes()).hexdigest()
+    if _DEPLOYED.exists() and _DEPLOYED.read_text() == installed:
+        progress.say("broker and relays: already deployed")
+        return
+    progress.say("broker and relays: deploying (playbooks/site.yml)")
+    require(ansible("playbooks/site.yml"), "deploying broker and relays")
+    _DEPLOYED.write_text(installed)
+    progress.say("broker and relays: deployed")
 
 
 def build_iso(version: str, *arguments: str) -> Path:
@@ -88,32 +96,3 @@ def build_iso(version: str, *arguments: str) -> Path:
     variables = {"component_version": version, "component_iso": str(target)}
     require(ansible("tests/lab/component.yml", *arguments, variables=variables), "building the ISO")
     return target
-
-
-def broker_options() -> BrokerOptions:
-    """The lab's broker, as the controller sees it."""
-    return BrokerOptions(
-        host=settings.BROKER_HOST,
-        port=5672,
-        vhost="isolift",
-        username="isolift_controller",
-        password=settings.CONTROLLER_PASSWORD,
-    )
-
-
-def newest_campaign() -> str:
-    """The ID of the campaign that was begun last.
-
-    :raise LabError: there is none.
-    """
-    with Broker(broker_options()) as broker:
-        campaigns = campaigns_of(broker.campaigns())
-    if not campaigns:
-        raise LabError("the broker has no campaign")
-    return str(campaigns[0]["campaign_id"])
-
-
-def summary(campaign_id: str) -> dict[str, Any]:
-    """The campaign as its journal tells it: the same data as upgrade_info returns."""
-    with Broker(broker_options()) as broker:
-        return summary_of(fold(broker.read_all(journal(campaign_id))))

@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbook refuses: a clear error that names the thing, and nothing was changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
+from lab import campaigns, paths, plays, settings
+from lab.shell import run
+
+
+def _campaigns_and_discs() -> tuple[int, str]:
+    """What a refused run must leave as it was: the list of campaigns, and every drive on every node."""
+    with Broker(campaigns.broker_options()) as broker:
+        count = len(broker.campaigns())
+    drives = plays.ansible(
+        "compute_nodes",
+        "-m",
+        "ansible.builtin.shell",
+        "-a",
+        "for d in $(virsh -q list --all --name); do virsh domblklist $d; done",
+        command="ansible",
+    )
+    plays.require(drives, "listing the drives")
+    return count, "\n".join(sorted(drives.output.splitlines()))
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    before = _campaigns_and_discs()
+    yield
+    assert _campaigns_and_discs() == before
+
+
+def refused(*expected: str, inventory: Path = paths.INVENTORY, **variables: Any) -> None:
+    """Run the playbook and expect that it fails, saying every one of ``expected``."""
+    run = plays.ansible("playbooks/upgrade.yml", variables=variables, inventory=inventory)
+    said = " ".join(run.output.split())
+    assert run.status != 0, run.output
+    for text in expected:
+        assert text in said, run.output
+
+
+@pytest.mark.usefixtures("untouched", "iso")
+class TestRefusals:
+    """Each of these is an operator's mistake, or a part that is down."""
+
+    def test_no_target_version(self) -> None:
+        refused("Say which version to upgrade to", "target_version")
+
+    def test_a_version_that_the_iso_does_not_carry(self, iso: Path) -> None:
+        refused("9.9.9", "2.0.0", target_version="9.9.9", upgrade_iso=str(iso))
+
+    def test_another_component(self) -> None:
+        refused(
+            "The ISO carries guest-tools, not other-tools", target_version="2.0.0", component="other-tools"
+        )
+
+    def test_an_iso_that_is_missing(self) -> None:
+        refused("nowhere.iso", target_version="2.0.0", upgrade_iso="/srv/nowhere.iso")
+
+    def test_an_iso_that_is_empty(self, tmp_path: Path) -> None:
+        empty = tmp_path / "empty.iso"
+        empty.touch()
+        refused("empty.iso", target_version="2.0.0", upgrade_iso=str(empty))
+
+    def test_an_iso_that_was_cut_off(self, iso: Path, tmp_path: Path) -> None:
+        cut = tmp_path / "cut.iso"
+        shutil.copyfile(iso, cut)
+        with cut.open("r+b") as file:
+            file.truncate(iso.stat().st_size // 2)
+        refused("cut.iso", target_version="2.0.0", upgrade_iso=str(cut))
+
+    def test_an_iso_that_another_key_signed(self, tmp_path: Path) -> None:
+        other_key, other_public = tmp_path / "other.key", tmp_path / "other.pem"
+        run(["openssl", "genrsa", "-out", other_key, "3072"])
+        run(["openssl", "rsa", "-in", other_key, "-pubout", "-out", other_public])
+        refused("key", target_version="2.0.0", isolift_public_keys=[str(other_public)])
+
+    def test_a_name_that_matches_nothing(self) -> None:
+        refused("matches 'desk-99'", target_version="2.0.0", upgrade_vms=["desk-01", "desk-99"])
+
+    def test_nothing_left_to_upgrade(self) -> None:
+        refused("nothing to upgrade", target_version="2.0.0", upgrade_exclude=["*"])
+
+    def test_a_condition_that_is_no_expression(self) -> None:
+        refused("is not a valid expression", target_version="2.0.0", upgrade_conditions=["free_bytes >"])
+
+    def test_the_broker_is_down(self) -> None:
+        refused("cannot use RabbitMQ", "check broker_host", target_version="2.0.0", isolift_broker_port=5999)
+
+    def test_a_wrong_password(self) -> None:
+        refused(
+            "refused the user name or the password", target_version="2.0.0", isolift_broker_password="wrong"
+        )
+
+    def test_a_missing_vhost(self) -> None:
+        refused("check broker_vhost", target_version="2.0.0", isolift_broker_vhost="nowhere")
+
+    def test_a_campaign_that_nobody_began(self) -> None:
+        unknown = "0192f0e0-1111-7abc-8def-0123456789ab"
+        refused("knows no campaign", unknown, campaign_id=unknown)
+
+    def test_a_compute_node_that_is_unreachable(self, tmp_path: Path) -> None:
+        inventory = json.loads(paths.INVENTORY.read_text())
+        inventory["compute_nodes"]["hosts"]["node2"].update(ansible_host="127.0.0.1", ansible_port=1)
+        changed = tmp_path / "inventory.json"
+        changed.write_text(json.dumps(inventory))
+        refused(
+            "Unreachable compute nodes: node2",
+            "upgrade_allow_unreachable_nodes",
+            inventory=changed,
+            target_version="2.0.0",
+        )
+
+
+@pytest.mark.usefixtures("untouched", "iso")
+def test_check_mode_says_what_it_would_do_and_does_nothing() -> None:
+    run = plays.ansible("playbooks/upgrade.yml", "--check", variables={"target_version": "2.0.0"})
+    plays.require(run, "check mode")
+    assert "guest-tools 2.0.0 for 8 virtual machines on 2 compute nodes" in " ".join(run.output.split())
+    assert "Check mode: nothing is changed" in run.output
+    assert settings.CONTROLLER_PASSWORD not in run.output
