@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions
-from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, fold
+from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, fold, history_of
 from ansible_collections.isolift.vm.plugins.module_utils.report import summary_of
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 
@@ -27,19 +27,25 @@ def broker_options() -> BrokerOptions:
     )
 
 
-def newest_campaign() -> str:
-    """The ID of the campaign that was begun last.
+def newest(count: int) -> list[str]:
+    """The IDs of the ``count`` campaigns that were begun last, the newest first.
 
-    :raise LabError: there is none.
+    :raise LabError: there are not so many.
     """
     with Broker(broker_options()) as broker:
-        campaigns = campaigns_of(broker.campaigns())
-    if not campaigns:
-        raise LabError("the broker has no campaign")
-    return str(campaigns[0]["campaign_id"])
+        known = campaigns_of(broker.campaigns())
+    if len(known) < count:
+        raise LabError(f"the broker has {len(known)} campaigns, not {count}")
+    return [str(campaign["campaign_id"]) for campaign in known[:count]]
 
 
 def summary(campaign_id: str) -> dict[str, Any]:
     """The campaign as its journal tells it: the same data as upgrade_info returns."""
     with Broker(broker_options()) as broker:
         return summary_of(fold(broker.read_all(journal(campaign_id))))
+
+
+def history(upgrade_id: str) -> list[dict[str, Any]]:
+    """Every record of one upgrade: the same data as upgrade_info returns."""
+    with Broker(broker_options()) as broker:
+        return history_of(broker.read_all(journal(upgrade_id)), upgrade_id)

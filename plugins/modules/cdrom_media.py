@@ -1,0 +1,283 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cdrom_media
+short_description: Insert a component ISO into the CD-ROM drives of many virtual machines
+version_added: 0.1.0
+author:
+  - The isolift.vm authors (@isolift)
+description:
+  - Inserts a component ISO into the dedicated CD-ROM drive of many libvirt domains in one call, or ejects it.
+  - The dedicated drive is the one with the alias C(ua-isolift-cdrom). In a domain without such a drive it is the only
+    CD-ROM drive.
+  - The disc is changed where it counts. In a running persistent domain that is both the running machine and its definition.
+    In a running transient domain it is the running machine, in one that is shut off the definition.
+  - Only discs of this collection are replaced or ejected, that is, those with a path
+    C(<media_dir>/<campaign_id>/<sha256>.iso). A disc of anybody else is left alone.
+  - Trouble with one domain never stops the others, and does not fail the module. See RV(results) and RV(failed_count).
+  - The module fails if libvirt cannot be reached, or if the ISO is missing, empty or not in its place.
+options:
+  state:
+    description:
+      - V(inserted) puts the ISO O(path) into the drives. It takes the place of another ISO of this collection.
+      - V(ejected) takes ISOs of this collection out of the drives.
+    type: str
+    choices: [inserted, ejected]
+    default: inserted
+  vms:
+    description:
+      - UUIDs or names of the domains.
+    type: list
+    elements: str
+    required: true
+  path:
+    description:
+      - The ISO on the compute node, C(<media_dir>/<campaign_id>/<sha256>.iso).
+      - Required if O(state=inserted), and of no use otherwise.
+    type: path
+  campaign_id:
+    description:
+      - Eject only the ISO of this campaign. Without it, an ISO of any campaign is ejected.
+      - Of no use if O(state=inserted).
+    type: str
+  media_dir:
+    description:
+      - The directory of component ISOs on the compute node.
+    type: path
+    default: /var/lib/isolift/media
+  uri:
+    description:
+      - The libvirt connection.
+    type: str
+    default: qemu:///system
+attributes:
+  check_mode:
+    description: Says what it would change, without changing anything. The ISO need not be there yet.
+    support: full
+  diff_mode:
+    description: Shows the disc of every changed domain before and after.
+    support: full
+requirements:
+  - libvirt (Python module) on the compute node
+seealso:
+  - module: isolift.vm.vm_info
+"""
+
+EXAMPLES = r"""
+- name: Insert a component ISO
+  isolift.vm.cdrom_media:
+    path: "/var/lib/isolift/media/{{ campaign_id }}/{{ iso_sha256 }}.iso"
+    vms:
+      - desk-17
+      - 2a8f1b9e-6f0d-4d5c-8c8a-7a2f3f0e9a11
+  register: media
+
+- name: Show who did not get it
+  ansible.builtin.debug:
+    msg: "{{ media.results | selectattr('status', 'eq', 'skipped') }}"
+
+- name: Eject what a campaign left behind
+  isolift.vm.cdrom_media:
+    state: ejected
+    campaign_id: "{{ campaign_id }}"
+    vms: "{{ found.vms | map(attribute='uuid') }}"
+"""
+
+RETURN = r"""
+results:
+  description: One entry for each of O(vms), in the same order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    vm:
+      description: The domain's UUID. If there is no such domain, what was given in O(vms).
+      type: str
+    name:
+      description: The domain's name. Empty if there is no such domain.
+      type: str
+    changed:
+      description: Whether its drive was changed, or would be in check mode.
+      type: bool
+    status:
+      description:
+        - V(inserted) and V(already_inserted) - the ISO is in the drive.
+        - V(ejected) and V(already_empty) - no ISO of this collection is in the drive, or none of O(campaign_id).
+        - V(skipped) - it could not be done, RV(results[].reason) says why.
+      type: str
+      choices: [inserted, already_inserted, ejected, already_empty, skipped]
+    reason:
+      description:
+        - Why it was skipped, in one word. Otherwise empty.
+        - V(no_domain) - this host has no such domain.
+        - V(no_drive) - the domain has no CD-ROM drive.
+        - V(drive_ambiguous) - it has several, and none bears the alias C(ua-isolift-cdrom).
+        - V(drive_in_use) - the drive holds a disc of somebody else.
+        - V(no_media) - the ISO vanished.
+        - V(tray_locked) - the guest has the disc mounted and locked.
+        - V(shut_off) - the domain stopped in the middle of the change.
+        - V(media_error) - libvirt reports something else, see RV(results[].detail).
+      type: str
+    detail:
+      description: The same in a sentence. Otherwise empty.
+      type: str
+changed_count:
+  description: How many domains were changed.
+  returned: success
+  type: int
+failed_count:
+  description: How many domains were skipped.
+  returned: success
+  type: int
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Tuple
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ..module_utils.hypervisor import (
+    LIBVIRT_IMPORT_ERROR,
+    Change,
+    Hypervisor,
+    HypervisorError,
+    MediaError,
+    check_iso,
+)
+from ..module_utils.media import DEFAULT_MEDIA_DIR, DEFAULT_URI, parse_path
+
+ARGUMENTS = {
+    "state": {"type": "str", "choices": ["inserted", "ejected"], "default": "inserted"},
+    "vms": {"type": "list", "elements": "str", "required": True},
+    "path": {"type": "path"},
+    "campaign_id": {"type": "str"},
+    "media_dir": {"type": "path", "default": DEFAULT_MEDIA_DIR},
+    "uri": {"type": "str", "default": DEFAULT_URI},
+}
+
+THREADS = 8
+"""Domains that are changed at once. A locked tray costs 5 seconds, and must not hold up everybody else."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one domain."""
+
+    vm: str
+    name: str
+    changed: bool
+    status: str
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The disc of one changed domain before and after, as text for a person."""
+
+    before: str
+    after: str
+
+
+Outcome = Tuple[Result, Difference]
+
+
+class Task:
+    """What to do to every domain."""
+
+    def __init__(self, hypervisor: Hypervisor, params: dict[str, Any], dry_run: bool) -> None:
+        self.hypervisor = hypervisor
+        self.insert = params["state"] == "inserted"
+        self.path: str = params["path"] or ""
+        self.campaign_id: str = params["campaign_id"] or ""
+        self.dry_run = dry_run
+
+    def run(self, vms: list[str]) -> list[Outcome]:
+        """The outcomes in the order of ``vms``. A domain that is named twice is changed once.
+
+        :raises HypervisorError: libvirt cannot be reached any more.
+        """
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = list(pool.map(self._find, vms))
+            domains = {domain.UUIDString(): domain for domain in found if not isinstance(domain, MediaError)}
+            outcomes = dict(zip(domains, pool.map(self._change, domains.values())))
+        return [
+            _skipped(vm, "", domain) if isinstance(domain, MediaError) else outcomes[domain.UUIDString()]
+            for vm, domain in zip(vms, found)
+        ]
+
+    def _find(self, vm: str) -> Any:
+        try:
+            return self.hypervisor.find(vm)
+        except MediaError as error:
+            return error
+
+    def _change(self, domain: Any) -> Outcome:
+        try:
+            if self.insert:
+                change = self.hypervisor.insert(domain, self.path, self.dry_run)
+            else:
+                change = self.hypervisor.eject(domain, self.campaign_id, self.dry_run)
+        except MediaError as error:
+            return _skipped(domain.UUIDString(), domain.name(), error)
+        name = domain.name()
+        result = Result(domain.UUIDString(), name, change.changed, self._status(change))
+        return result, Difference(f"{name}: {change.before.path}\n", f"{name}: {change.after}\n")
+
+    def _status(self, change: Change) -> str:
+        if self.insert:
+            return "inserted" if change.changed else "already_inserted"
+        return "ejected" if change.changed else "already_empty"
+
+
+def _skipped(vm: str, name: str, error: MediaError) -> Outcome:
+    return Result(vm, name, False, "skipped", error.reason.value, error.detail), Difference("", "")
+
+
+def check_params(params: dict[str, Any], dry_run: bool) -> None:
+    """Refuses what would fail for every domain.
+
+    :raises HypervisorError: the ISO is missing, empty or not where it belongs.
+    """
+    if params["state"] == "inserted":
+        if parse_path(params["path"], params["media_dir"]) is None:
+            raise HypervisorError(
+                f"{params['path']} is not in its place: put the ISO at {params['media_dir']}/<campaign_id>/<sha256>.iso"
+            )
+        if not dry_run:
+            check_iso(params["path"])
+
+
+def main() -> None:
+    required_if = [("state", "inserted", ["path"])]
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_if=required_if, supports_check_mode=True)
+    if LIBVIRT_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("libvirt"), exception=LIBVIRT_IMPORT_ERROR)
+    try:
+        check_params(module.params, module.check_mode)
+        hypervisor = Hypervisor.open(module.params["uri"], module.params["media_dir"])
+        outcomes = Task(hypervisor, module.params, module.check_mode).run(module.params["vms"])
+        hypervisor.close()
+    except HypervisorError as error:
+        module.fail_json(msg=str(error))
+    results = [result for result, _difference in outcomes]
+    differences = [difference for result, difference in outcomes if result.changed]
+    module.exit_json(
+        changed=any(result.changed for result in results),
+        results=[asdict(result) for result in results],
+        changed_count=sum(result.changed for result in results),
+        failed_count=sum(result.status == "skipped" for result in results),
+        diff={
+            "before": "".join(difference.before for difference in differences),
+            "after": "".join(difference.after for difference in differences),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole upgrade on real parts: the demonstration, and what it leaves to look at."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab import campaigns, commands, demonstration, plays, ssh
+from lab.cast import GUESTS, NODES, node_of
+from lab.progress import Progress
+
+
+@pytest.fixture(scope="module")
+def closing_line() -> str:
+    """What the demonstration says at its end, after it upgraded fresh guests twice."""
+    progress = Progress()
+    commands.guests_stop(progress)
+    return demonstration.demonstrate(progress)
+
+
+@pytest.fixture(scope="module")
+def campaign_ids(closing_line: str) -> tuple[str, str]:
+    """The IDs of the demonstration's two campaigns, in their order."""
+    second, first = campaigns.newest(2)
+    return first, second
+
+
+def test_every_vm_ends_as_it_should(closing_line: str) -> None:
+    counted = "2 succeeded + 1 up_to_date + 1 declined + 1 failed + 2 ineligible + 1 unreachable"
+    assert closing_line == f"DEMO OK: 8 selected = {counted}"
+
+
+def test_an_upgrade_is_traced_by_its_id_alone(campaign_ids: tuple[str, str]) -> None:
+    results = campaigns.summary(campaign_ids[0])["results"]
+    (upgrade,) = (result for result in results if result["name"] == "desk-01")
+    run = plays.ansible("playbooks/status.yml", variables={"upgrade_id": upgrade["upgrade_id"]})
+    plays.require(run, "tracing the upgrade")
+    course = ["delivered", "request", "notified", "delivered", "confirmation", "progress", "result"]
+    found = [
+        line.split(" s  ", 1)[1].split()[0].strip("'") for line in run.output.splitlines() if " s  " in line
+    ]
+    steps = iter(found)
+    assert all(step in steps for step in course), found
+
+
+def test_every_upgrade_has_an_id_of_its_own(campaign_ids: tuple[str, str]) -> None:
+    ids = [
+        result["upgrade_id"] for campaign in campaign_ids for result in campaigns.summary(campaign)["results"]
+    ]
+    assert len(set(ids)) == len(ids) == 2 * len(GUESTS)
+
+
+def test_no_disc_of_ours_stays_in_a_drive(campaign_ids: tuple[str, str]) -> None:
+    for node in NODES:
+        drives = ssh.run_on(node, "for d in $(virsh -q list --all --name); do virsh domblklist $d; done")
+        assert ".iso" not in drives
+
+
+def test_a_finished_campaign_is_shown_again_when_it_is_resumed(campaign_ids: tuple[str, str]) -> None:
+    run = plays.ansible("playbooks/upgrade.yml", variables={"campaign_id": campaign_ids[0]})
+    plays.require(run, "resuming a finished campaign")
+    assert run.output.count("UPGRADE ID") == 1
+    assert "8 selected = 2 succeeded + 1 up_to_date" in run.output
+
+
+def test_cleanup_deletes_the_staged_isos(campaign_ids: tuple[str, str]) -> None:
+    plays.require(plays.ansible("playbooks/cleanup.yml"), "cleaning up")
+    for node in NODES:
+        assert ssh.run_on(node_of(node.name), "find /var/lib/isolift/media -name '*.iso'") == ""
+    assert campaigns.summary(campaign_ids[0])["finished"]
