@@ -123,6 +123,13 @@ class Broker:
 
         :raises BrokerError: unreachable, wrong credentials, no such vhost.
         """
+        try:
+            self._connect()
+        except BrokerError:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
         self._connection = pika.SelectConnection(
             self._parameters(),
             on_open_callback=lambda _connection: self._wake(),
@@ -154,13 +161,16 @@ class Broker:
 
     def close(self) -> None:
         """Close the connection; what was not confirmed stays unconfirmed."""
-        if self._connection is None or self._connection.is_closed:
+        if self._connection is None:
             return
         self._closing = True
-        self._connection.close()
+        if self._connection.is_open:
+            self._connection.close()
         give_up = time.monotonic() + self._options.timeout
         while not self._connection.is_closed and time.monotonic() < give_up:
             self._run(0.5)
+        self._connection.ioloop.close()
+        self._connection = None
 
     # Publishing
 
@@ -405,8 +415,9 @@ def _explain(error: Any) -> str:
     inner: Sequence[Any] = [error]
     while inner:
         cause = inner[-1]
+        nested = getattr(cause, "exception", None)
         inner = getattr(cause, "exceptions", None) or [
-            item for item in getattr(cause, "args", ()) if isinstance(item, BaseException)
+            item for item in (nested, *getattr(cause, "args", ())) if isinstance(item, BaseException)
         ]
     name = type(cause).__name__
     if name == "ProbableAuthenticationError" or getattr(cause, "reply_code", 0) == 403:

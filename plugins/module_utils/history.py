@@ -34,7 +34,7 @@ def campaigns_of(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for message in _messages(bodies):
         payload = message.payload
-        if isinstance(payload, Opened):
+        if isinstance(payload, Opened) and message.campaign_id not in found:
             found[message.campaign_id] = {
                 "campaign_id": message.campaign_id,
                 "component": payload.component,

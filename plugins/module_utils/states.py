@@ -98,11 +98,3 @@ DEADLINE_OUTCOME: Mapping[State, tuple[State, str]] = {
 
 OUTCOME_ORDER: tuple[State, ...] = tuple(state for state in State if state in FINAL)
 """The order in which outcomes are reported."""
-
-
-def diagram_edges() -> dict[tuple[str, str], str]:
-    """The edges of the state diagram by (from, to), with their labels, for the documentation."""
-    edges: dict[tuple[str, str], str] = {}
-    for (state, event), target in TRANSITIONS.items():
-        edges[(state.value, target.value)] = event.value
-    return edges

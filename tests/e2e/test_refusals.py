@@ -116,7 +116,7 @@ class TestRefusals:
         changed = tmp_path / "inventory.json"
         changed.write_text(json.dumps(inventory))
         refused(
-            "Unreachable compute nodes: node2",
+            "Compute nodes that did not answer: node2",
             "upgrade_allow_unreachable_nodes",
             inventory=changed,
             target_version="2.0.0",

@@ -43,7 +43,8 @@ def ansible(
         words += ["-e", settings.extra_variable(name, value)]
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
+    lines: list[str] = []
+    with subprocess.Popen(
         words,
         cwd=paths.REPOSITORY,
         env=environment,
@@ -52,14 +53,12 @@ def ansible(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if show:
-            print(line, end="", flush=True)
-    return Run(process.wait(), "".join(lines))
+    ) as process:
+        for line in process.stdout or ():
+            lines.append(line)
+            if show:
+                print(line, end="", flush=True)
+    return Run(process.returncode, "".join(lines))
 
 
 def require(run: Run, what: str) -> None:
