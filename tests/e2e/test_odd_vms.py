@@ -105,7 +105,15 @@ def hostile_guest(odd_domains: None) -> None:
 
 
 @pytest.fixture(scope="module")
-def results(odd_domains: None, hostile_guest: None, iso: Path) -> Mapping[str, dict[str, Any]]:
+def typing_user(odd_domains: None) -> None:
+    """desk-01 with a dialog that gets no answer, and a user who types one as soon as there is a question."""
+    console.run("node1", "desk-01", "printf '#!/bin/sh\\nexit 2\\n' > /etc/isolift/prompt")
+    answer = f"until {AGENT} answer confirm; do sleep 0.2; done"
+    console.run("node1", "desk-01", f"setsid sh -c '{answer}' > /run/answer.log 2>&1 < /dev/null &")
+
+
+@pytest.fixture(scope="module")
+def results(odd_domains: None, hostile_guest: None, typing_user: None, iso: Path) -> Mapping[str, dict[str, Any]]:
     """One campaign for the odd ones and some others: its results by name."""
     variables = {
         "target_version": "2.0.0",
@@ -139,6 +147,13 @@ def test_a_uuid_on_two_nodes_is_one_vm_the_running_one(results: Mapping[str, dic
 def test_a_guest_that_talks_nonsense_fails_alone(results: Mapping[str, dict[str, Any]]) -> None:
     assert (results["desk-06"]["state"], results["desk-06"]["stage"]) == ("failed", "protocol")
     assert results["desk-01"]["state"] == "succeeded"
+
+
+def test_an_answer_typed_in_the_guest_confirms(results: Mapping[str, dict[str, Any]]) -> None:
+    assert results["desk-01"]["state"] == "succeeded"
+    history = campaigns.history(results["desk-01"]["upgrade_id"])
+    answers = [record["payload"] for record in history if record["type"] == "confirmation"]
+    assert [(answer["answer"], answer["by"]) for answer in answers] == [("confirm", "user")]
 
 
 def test_what_it_sent_is_in_its_trace(results: Mapping[str, dict[str, Any]]) -> None:

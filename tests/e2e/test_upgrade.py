@@ -65,6 +65,17 @@ def test_a_finished_campaign_is_shown_again_when_it_is_resumed(campaign_ids: tup
     assert "8 selected = 2 succeeded + 1 up_to_date" in run.output
 
 
+def test_without_the_callback_the_playbook_shows_the_results(campaign_ids: tuple[str, str]) -> None:
+    run = plays.ansible(
+        "playbooks/upgrade.yml",
+        variables={"campaign_id": campaign_ids[0]},
+        environment={"ANSIBLE_CALLBACKS_ENABLED": ""},
+    )
+    plays.require(run, "showing a campaign without the callback")
+    assert run.output.count("UPGRADE ID") == 1
+    assert "8 selected = 2 succeeded + 1 up_to_date" in run.output
+
+
 def test_cleanup_deletes_the_staged_isos(campaign_ids: tuple[str, str]) -> None:
     plays.require(plays.ansible("playbooks/cleanup.yml"), "cleaning up")
     for node in NODES:

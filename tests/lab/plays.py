@@ -35,6 +35,7 @@ def ansible(
     command: str = "ansible-playbook",
     inventory: Path = paths.INVENTORY,
     variables: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
     show: bool = False,
 ) -> Run:
     """Run an Ansible command on the lab, from the checkout; with ``show`` its output is shown as it comes."""
@@ -42,12 +43,12 @@ def ansible(
     for name, value in (variables or {}).items():
         words += ["-e", settings.extra_variable(name, value)]
     programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    path = f"{programs}:{os.environ['PATH']}"
     lines: list[str] = []
     with subprocess.Popen(
         words,
         cwd=paths.REPOSITORY,
-        env=environment,
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
