@@ -1,0 +1,289 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""RabbitMQ: one connection that is made again whenever it breaks. All of pika's callbacks end here.
+
+Works with pika 1.2 (Debian 12) and later. To be used on the event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import ssl
+from collections import OrderedDict
+from typing import Any, Callable, NamedTuple
+
+import pika
+import pika.exceptions
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from . import topology
+from .config import BrokerConfig, ConfigError
+from .events import Outcome
+
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+OPEN_TIMEOUT_S = 20.0
+CLOSE_TIMEOUT_S = 5.0
+HEARTBEAT_S = 15
+BLOCKED_TIMEOUT_S = 60.0
+QUEUE_LIMIT = 10_000
+"""Most commands that wait for this relay in the broker; the oldest are dropped, and sent again by their coordinator."""
+
+_WRONG_STATE = (pika.exceptions.ChannelWrongStateError, pika.exceptions.ConnectionWrongStateError)
+
+_log = logging.getLogger(__name__)
+
+
+class Listener(NamedTuple):
+    """Whom the broker tells what happens."""
+
+    up: Callable[[], None]
+    down: Callable[[], None]
+    delivery: Callable[[int, str, bytes], None]
+    published: Callable[[int, Outcome], None]
+
+
+class SessionLost(Exception):
+    """The connection or its channel is over. The text says why."""
+
+
+class Broker:
+    """Keeps one session with RabbitMQ; publications and acknowledgements outside of one go nowhere."""
+
+    def __init__(self, config: BrokerConfig, node: str, run: str, prefetch: int, listener: Listener) -> None:
+        self._config = config
+        self._node = node
+        self._run_name = run
+        self._prefetch = prefetch
+        self._listener = listener
+        self._sessions = 0
+        self._session: _Session | None = None
+
+    async def run(self) -> None:
+        """Connects, and again after every loss, until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE_S
+        while True:
+            began = loop.time()
+            try:
+                await self._serve()
+            except (SessionLost, ConfigError, OSError, asyncio.TimeoutError) as error:
+                _log.warning(
+                    "broker %s:%d: %s",
+                    self._config.host,
+                    self._config.port,
+                    str(error) or "no answer in time",
+                )
+            if loop.time() - began > LONGEST_PAUSE_S:
+                pause = FIRST_PAUSE_S
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def bind(self, vm: str) -> None:
+        """Routes the VM's commands here. What is published later on finds them routed."""
+        self._do(lambda channel, queue: channel.queue_bind(queue, topology.VM_EXCHANGE, vm))
+
+    def unbind(self, vm: str) -> None:
+        """Routes the VM's commands here no more."""
+        self._do(
+            lambda channel, queue: channel.queue_unbind(queue, topology.VM_EXCHANGE, vm, callback=_nothing)
+        )
+
+    def ack(self, tag: int) -> None:
+        """The delivery is done."""
+        self._do(lambda channel, _queue: channel.basic_ack(tag))
+
+    def publish(self, token: int, exchange: str, key: str, body: bytes) -> None:
+        """Publishes persistently and mandatorily; the listener's ``published`` hears of it, unless the session ends."""
+        if self._session is not None:
+            self._session.publish(token, exchange, key, body)
+
+    def announce(self, exchange: str, body: bytes) -> None:
+        """Publishes transiently; nobody needs to listen."""
+        if self._session is not None:
+            self._session.publish(None, exchange, "", body)
+
+    def _do(self, call: Callable[[Any, str], object]) -> None:
+        if self._session is not None:
+            self._session.do(call)
+
+    async def _serve(self) -> None:
+        self._sessions += 1
+        queue = topology.relay_queue(self._node, f"{self._run_name}-{self._sessions}")
+        session = _Session(queue, self._listener)
+        try:
+            await asyncio.wait_for(session.open(self._parameters(), self._prefetch), OPEN_TIMEOUT_S)
+            _log.info("connected to the broker at %s:%d", self._config.host, self._config.port)
+            self._session = session
+            self._listener.up()
+            await session.wait()
+        finally:
+            if self._session is not None:
+                self._session = None
+                self._listener.down()
+            await session.close()
+
+    def _parameters(self) -> pika.ConnectionParameters:
+        config = self._config
+        options = None
+        if config.tls:
+            options = pika.SSLOptions(_tls_context(config.ca_file), config.host)
+        return pika.ConnectionParameters(
+            host=config.host,
+            port=config.port,
+            virtual_host=config.vhost,
+            credentials=pika.PlainCredentials(config.username, config.password()),
+            heartbeat=HEARTBEAT_S,
+            blocked_connection_timeout=BLOCKED_TIMEOUT_S,
+            ssl_options=options,
+            client_properties={"connection_name": f"isolift relay {self._node}"},
+        )
+
+
+class _Session:
+    """One connection with one channel in confirm mode and one exclusive queue, which ends with it."""
+
+    def __init__(self, queue: str, listener: Listener) -> None:
+        self._queue = queue
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[str] = (
+            self._loop.create_future()
+        )  # the channel or the connection ended, and why
+        self._closed: asyncio.Future[None] = self._loop.create_future()  # the connection ended
+        self._connection: Any = None
+        self._channel: Any = None
+        self._published = 0
+        self._unconfirmed: OrderedDict[int, int | None] = OrderedDict()  # delivery tag: token
+        self._returned: set[int] = set()
+
+    async def open(self, parameters: pika.ConnectionParameters, prefetch: int) -> None:
+        """Connects and gets everything ready to publish and consume.
+
+        :raises SessionLost: the broker refuses.
+        """
+        opened: asyncio.Future[Any] = self._loop.create_future()
+        self._connection = AsyncioConnection(
+            parameters,
+            on_open_callback=lambda connection: _resolve(opened, connection),
+            on_open_error_callback=lambda _connection, error: self._closed_for(
+                f"cannot connect: {_reason(error)}"
+            ),
+            on_close_callback=lambda _connection, error: self._closed_for(_reason(error)),
+            custom_ioloop=self._loop,
+        )
+        await self._unless_lost(opened)
+        opened = self._loop.create_future()
+        self._channel = self._connection.channel(on_open_callback=lambda channel: _resolve(opened, channel))
+        self._channel.add_on_close_callback(lambda _channel, error: self._end(_reason(error)))
+        self._channel.add_on_cancel_callback(lambda _frame: self._end("the broker deleted the queue"))
+        self._channel.add_on_return_callback(self._on_return)
+        await self._unless_lost(opened)
+        await self._call(self._channel.confirm_delivery, ack_nack_callback=self._on_confirm)
+        await self._call(self._channel.basic_qos, prefetch_count=prefetch)
+        bounds = {"x-max-length": QUEUE_LIMIT}
+        await self._call(self._channel.queue_declare, queue=self._queue, exclusive=True, arguments=bounds)
+        await self._call(self._channel.basic_consume, queue=self._queue, on_message_callback=self._on_message)
+
+    async def wait(self) -> None:
+        """Waits for the end of the session.
+
+        :raises SessionLost: always.
+        """
+        raise SessionLost(await asyncio.shield(self._lost))
+
+    async def close(self) -> None:
+        """Ends the connection in order, so that the broker drops the queue at once."""
+        if self._connection is None or self._connection.is_closed:
+            return
+        if not self._connection.is_closing:
+            self._connection.close()
+        await asyncio.wait({self._closed}, timeout=CLOSE_TIMEOUT_S)
+
+    def do(self, call: Callable[[Any, str], object]) -> None:
+        """Calls a method of the channel, unless it is about to end."""
+        try:
+            call(self._channel, self._queue)
+        except _WRONG_STATE as error:
+            _log.debug("the session is ending: %r", error)  # _end was or will be called
+
+    def publish(self, token: int | None, exchange: str, key: str, body: bytes) -> None:
+        """Publishes; with a token persistently and mandatorily."""
+        properties = pika.BasicProperties(
+            content_type="application/json",
+            delivery_mode=2 if token is not None else 1,
+            correlation_id=str(token) if token is not None else None,
+        )
+        try:
+            self._channel.basic_publish(exchange, key, body, properties, mandatory=token is not None)
+        except _WRONG_STATE as error:
+            _log.debug("the session is ending: %r", error)
+            return
+        self._published += 1
+        self._unconfirmed[self._published] = token
+
+    async def _call(self, method: Callable[..., object], **arguments: Any) -> None:
+        answered: asyncio.Future[Any] = self._loop.create_future()
+        method(callback=lambda frame: _resolve(answered, frame), **arguments)
+        await self._unless_lost(answered)
+
+    async def _unless_lost(self, future: asyncio.Future[Any]) -> None:
+        await asyncio.wait({future, self._lost}, return_when=asyncio.FIRST_COMPLETED)
+        if self._lost.done():
+            raise SessionLost(self._lost.result())
+
+    def _closed_for(self, reason: str) -> None:
+        self._end(reason)
+        _resolve(self._closed, None)
+
+    def _end(self, reason: str) -> None:
+        _resolve(self._lost, reason)
+
+    def _on_message(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
+        self._listener.delivery(method.delivery_tag, method.routing_key, body)
+
+    def _on_return(self, _channel: object, _method: object, properties: Any, _body: bytes) -> None:
+        self._returned.add(int(properties.correlation_id))  # the confirm of it follows
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        outcome = Outcome.CONFIRMED if isinstance(method, pika.spec.Basic.Ack) else Outcome.REFUSED
+        tags = [method.delivery_tag]
+        if method.multiple:
+            tags = list(itertools.takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
+        for tag in tags:
+            token = self._unconfirmed.pop(tag)
+            if token is None:
+                continue
+            unroutable = token in self._returned
+            self._returned.discard(token)
+            self._listener.published(token, Outcome.UNROUTABLE if unroutable else outcome)
+
+
+def _resolve(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:  # SSLError is one
+        raise ConfigError(f"broker.ca_file {ca_file}: {error}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without the exceptions that pika wraps around it."""
+    inner: object = error
+    while isinstance(inner, BaseException):
+        error = inner
+        causes = getattr(inner, "exceptions", None) or getattr(inner, "exception", None) or inner.args
+        inner = causes[-1] if isinstance(causes, (list, tuple)) and causes else causes
+    return str(error) or repr(error)
+
+
+def _nothing(_frame: object) -> None:
+    """pika cannot unbind without waiting for the answer."""

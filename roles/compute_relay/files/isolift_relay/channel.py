@@ -1,0 +1,148 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One VM's channel: the unix socket that QEMU offers for the agent's port.
+
+The socket is always drained, whatever its bytes are worth, because a guest that cannot write may hang. What waits to be
+written is bounded: a guest that does not read loses the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Callable, NamedTuple
+
+from .wire import FRAME_LIMIT
+
+CONNECT_TIMEOUT_S = 5.0
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+WRITE_LIMIT = 512 * 1024
+"""Most bytes that may wait for the guest to read them."""
+
+_log = logging.getLogger(__name__)
+
+
+class Listener(NamedTuple):
+    """Whom a channel tells what happens."""
+
+    up: Callable[[], None]
+    down: Callable[[], None]
+    line: Callable[[bytes], None]
+    overlong: Callable[[], None]
+
+
+class LineSplitter:
+    """Cuts a stream into lines. Of a line longer than ``limit`` bytes nothing is kept."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._discarding = False
+
+    def feed(self, data: bytes) -> list[bytes | None]:
+        """The lines that ``data`` completes, without their newlines; None stands for one that was too long."""
+        lines: list[bytes | None] = []
+        *complete, rest = data.split(b"\n")
+        for piece in complete:
+            self._add(piece, lines)
+            if not self._discarding:
+                lines.append(bytes(self._buffer))
+            self._buffer.clear()
+            self._discarding = False
+        self._add(rest, lines)
+        return lines
+
+    def _add(self, piece: bytes, lines: list[bytes | None]) -> None:
+        if self._discarding:
+            return
+        if len(self._buffer) + len(piece) > self._limit:
+            self._buffer.clear()
+            self._discarding = True
+            lines.append(None)
+        else:
+            self._buffer += piece
+
+
+class Channel:
+    """Keeps the socket at ``path`` connected until `close`. To be made and used on the event loop."""
+
+    def __init__(self, path: str, listener: Listener) -> None:
+        self._path = path
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def write(self, data: bytes) -> None:
+        """Sends ``data``, or nothing if the socket is not connected (``down`` was or will be called)."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() + len(data) > WRITE_LIMIT:
+            _log.warning("%s: the guest does not read, connecting again", self._path)
+            self._transport.abort()
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Ends the connection; the listener hears nothing more."""
+        self._listener = Listener(_nothing, _nothing, _nothing, _nothing)
+        self._task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE_S
+        while True:
+            began = loop.time()
+            closed = await self._connect(loop)
+            if closed is not None:
+                await closed
+                self._transport = None
+                self._listener.down()
+            if loop.time() - began > LONGEST_PAUSE_S:
+                pause = FIRST_PAUSE_S
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
+        """The future that ends with the connection, or None if there is none."""
+        closed: asyncio.Future[None] = loop.create_future()
+        connecting = loop.create_unix_connection(lambda: _Socket(self, closed), self._path)
+        try:
+            transport, _protocol = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+        except (OSError, asyncio.TimeoutError) as error:
+            _log.debug("%s: %r", self._path, error)
+            return None
+        self._transport = transport
+        self._listener.up()
+        return closed
+
+    def received(self, line: bytes | None) -> None:
+        """One line of the guest arrived; None stands for one that was too long."""
+        if line is None:
+            self._listener.overlong()
+        else:
+            self._listener.line(line)
+
+
+class _Socket(asyncio.Protocol):
+    """The connection's end of asyncio."""
+
+    def __init__(self, channel: Channel, closed: asyncio.Future[None]) -> None:
+        self._channel = channel
+        self._closed = closed
+        self._splitter = LineSplitter(FRAME_LIMIT)
+
+    def data_received(self, data: bytes) -> None:
+        for line in self._splitter.feed(data):
+            self._channel.received(line)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+
+def _nothing(*_ignored: object) -> None:
+    """The listener of a closed channel."""

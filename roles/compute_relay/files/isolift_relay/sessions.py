@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The states of one VM's channel, what moves it between them, and what the relay remembers of the VM.
+
+`TRANSITIONS` is the whole of it: `Vm.step` is the only place that changes a state, and what the table does not hold
+cannot happen.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Union
+
+from .rates import Bucket, Limits
+from .wire import Message
+
+
+class State(Enum):
+    """How far the relay is with a VM's agent."""
+
+    ABSENT = "absent"  # no domain with the agent's port runs here
+    CONNECTING = "connecting"  # the socket is not connected, or not yet
+    CONNECTED = "connected"  # connected, but the broker is away: what arrives is thrown away
+    KNOCKED = "knocked"  # the relay asked for a hello: all else is thrown away
+    OPEN = "open"  # a session: reports go up, commands go down
+
+
+class Kind(Enum):
+    """What moves a channel."""
+
+    DOMAIN_UP = "domain up"
+    DOMAIN_DOWN = "domain down"
+    CHANNEL_UP = "channel up"
+    CHANNEL_DOWN = "channel down"
+    KNOCK = "knock"
+    HELLO = "hello"
+    BROKER_DOWN = "broker down"
+
+
+TRANSITIONS: dict[tuple[State, Kind], State] = {
+    (State.ABSENT, Kind.DOMAIN_UP): State.CONNECTING,
+    (State.CONNECTING, Kind.CHANNEL_UP): State.CONNECTED,
+    (State.CONNECTING, Kind.CHANNEL_DOWN): State.CONNECTING,
+    (State.CONNECTING, Kind.BROKER_DOWN): State.CONNECTING,
+    (State.CONNECTING, Kind.DOMAIN_DOWN): State.ABSENT,
+    (State.CONNECTED, Kind.KNOCK): State.KNOCKED,
+    (State.CONNECTED, Kind.BROKER_DOWN): State.CONNECTED,
+    (State.CONNECTED, Kind.CHANNEL_DOWN): State.CONNECTING,
+    (State.CONNECTED, Kind.DOMAIN_DOWN): State.ABSENT,
+    (State.KNOCKED, Kind.HELLO): State.OPEN,
+    (State.KNOCKED, Kind.BROKER_DOWN): State.CONNECTED,
+    (State.KNOCKED, Kind.CHANNEL_DOWN): State.CONNECTING,
+    (State.KNOCKED, Kind.DOMAIN_DOWN): State.ABSENT,
+    (State.OPEN, Kind.HELLO): State.OPEN,  # the agent restarted, or was asked to: a new session
+    (State.OPEN, Kind.KNOCK): State.OPEN,  # the session holds until the next hello
+    (State.OPEN, Kind.BROKER_DOWN): State.CONNECTED,
+    (State.OPEN, Kind.CHANNEL_DOWN): State.CONNECTING,
+    (State.OPEN, Kind.DOMAIN_DOWN): State.ABSENT,
+}
+
+
+class IllegalTransition(Exception):
+    """An event that the state does not know: a mistake in the relay, not in its input."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that came from the broker and is not yet handed over. ``tag`` is None once the broker forgot it."""
+
+    tag: int | None
+    message: Message
+
+
+@dataclass(frozen=True)
+class Ejection:
+    """Wish to eject the disc of a campaign, whose result is safe. ``due`` is false while a retry waits."""
+
+    campaign_id: str
+    tries: int = 0
+    due: bool = True
+
+
+Operation = Union[Command, Ejection]
+
+
+@dataclass
+class Vm:
+    """What the relay remembers of one running domain."""
+
+    uuid: str
+    name: str
+    path: str
+    limits: Limits
+    state: State = State.ABSENT
+    session: str = ""
+    garbage: int = 0  # lines thrown away since the last hello
+    knocked_at: float = 0.0
+    knock_due: bool = False
+    operation: Operation | None = None  # what is being done to the drive
+    operation_number: int = 0
+    ejection: Ejection | None = None  # what is to be done to it next
+    waiting: deque[Command] = field(default_factory=deque)  # behind the operation
+    handed: OrderedDict[str, Message] = field(
+        default_factory=OrderedDict
+    )  # commands that the agent did not acknowledge
+    unconfirmed: set[str] = field(
+        default_factory=set
+    )  # reports that the broker did not confirm, by message ID
+    started: Message | None = None  # the start that was handed over last
+    refusals: int = 0  # how many were reported for it
+    finished: str = ""  # upgrade ID of the last result that is safe
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self.messages = Bucket(limits.messages_per_s, limits.messages_burst)
+        self.bytes = Bucket(limits.bytes_per_s, limits.bytes_burst)
+        self.daily = Bucket(limits.bytes_per_day / 86400.0, limits.bytes_per_day)
+        self.hellos = Bucket(limits.hellos_per_s, limits.hellos_burst)
+        self.logs = Bucket(limits.logs_per_s, limits.logs_burst)
+
+    def step(self, kind: Kind) -> None:
+        """Moves the state.
+
+        :raises IllegalTransition: the table does not know it; nothing was changed.
+        """
+        try:
+            self.state = TRANSITIONS[self.state, kind]
+        except KeyError:
+            raise IllegalTransition(f"{self.name}: {kind.value} while {self.state.value}") from None
+
+    def admits(self, size: int, now: float) -> bool:
+        """Whether the guest may send ``size`` bytes more; they are charged if so."""
+        return self.messages.take(1, now) and self.bytes.take(size, now) and self.daily.take(size, now)

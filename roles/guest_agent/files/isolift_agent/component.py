@@ -1,0 +1,195 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The component's disc: find it, check it, copy it.
+
+Nothing on a disc is believed before its manifest has the digest that the start names and bears a signature of a pinned key.
+The installer runs from a private copy whose every file was checked, because a disc can be exchanged while it is mounted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Iterator
+
+from . import facts
+from .config import Config
+from .drive import Disc, Drive, DriveError
+from .events import Failure
+from .journal import sync_directory, write_file
+from .manifest import FileEntry, Manifest, ManifestError, Platform, digest, parse
+from .signature import PublicKey, SignatureError, parse_public_key, verify
+
+MANIFEST = "manifest.json"
+TREE = "tree"
+"""The name of the private copy in an upgrade's directory."""
+
+SPARE_BYTES = 16 * 1024 * 1024
+"""Bytes that must stay free beside the private copy: the journal and the installer's log need room."""
+
+_BLOCK = 1024 * 1024
+
+
+class ComponentError(Exception):
+    """A component that must not or cannot be installed."""
+
+    def __init__(self, stage: str, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.failure = Failure(stage, code, detail)
+
+
+class Abandoned(Exception):
+    """Nobody wants the private copy any more."""
+
+
+def read_manifest(config: Config, drive: Drive, sha256: str) -> Manifest:
+    """The manifest of the disc with this digest, its signature verified.
+
+    :raises ComponentError: there is no such disc, or it must not be used.
+    """
+    with _mounted(drive, sha256) as disc:
+        return _verified(config, disc)
+
+
+def platform_of(manifest: Manifest) -> Platform:
+    """What the manifest has for this guest.
+
+    :raises ComponentError: nothing.
+    """
+    try:
+        return manifest.platform_for("linux", facts.platform())
+    except ManifestError as error:
+        raise ComponentError("verify", error.code, error.detail) from error
+
+
+def check_space(config: Config, manifest: Manifest) -> None:
+    """Make sure that the private copy fits.
+
+    :raises ComponentError: it does not.
+    """
+    needed = sum(entry.size for entry in manifest.files) + SPARE_BYTES
+    free = facts.free_bytes(config.work_dir)
+    if free < needed:
+        raise ComponentError(
+            "prepare", "no_space", f"{config.work_dir} has {free} bytes free, {needed} are needed"
+        )
+
+
+def copy(config: Config, drive: Drive, sha256: str, directory: Path, abandoned: Callable[[], bool]) -> None:
+    """Make the private copy in ``directory``, unmount, and check every file of the copy.
+
+    :raises ComponentError: that was not possible, or the copy is not what the manifest says.
+    :raises Abandoned: ``abandoned`` said so in between.
+    """
+    try:
+        with _mounted(drive, sha256) as disc:
+            manifest = _verified(config, disc)
+            check_space(config, manifest)
+            _make_directory(directory)
+            for entry in manifest.files:
+                _copy_file(disc.root / entry.path, directory / TREE / entry.path, entry, abandoned)
+        _check_copy(directory / TREE, manifest.files, abandoned)
+        write_file(directory / MANIFEST, disc.manifest)
+        sync_directory(directory.parent)
+    except OSError as error:
+        raise ComponentError("prepare", "copy_failed", str(error)) from error
+
+
+def copied_manifest(directory: Path) -> Manifest:
+    """The manifest beside the private copy.
+
+    :raises ComponentError: it is not there or not readable.
+    """
+    try:
+        return parse((directory / MANIFEST).read_bytes())
+    except (OSError, ManifestError) as error:
+        raise ComponentError("install", "copy_lost", str(error)) from error
+
+
+def remove(directory: Path) -> None:
+    """Remove an upgrade's directory, if it is there.
+
+    :raises OSError: that was not possible.
+    """
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def _mounted(drive: Drive, sha256: str) -> Iterator[Disc]:
+    try:
+        disc = drive.mount(sha256)
+    except DriveError as error:
+        raise ComponentError("media", error.code, error.detail) from error
+    try:
+        yield disc
+    finally:
+        drive.unmount()
+
+
+def _verified(config: Config, disc: Disc) -> Manifest:
+    keys = _pinned_keys(config.keys_dir)
+    if disc.signature is None:
+        raise ComponentError("verify", "unsigned", f"the disc in {disc.device} bears no signature")
+    try:
+        verify(disc.manifest, disc.signature, keys)
+    except SignatureError as error:
+        raise ComponentError("verify", "wrong_key", error.detail) from error
+    try:
+        return parse(disc.manifest)
+    except ManifestError as error:
+        raise ComponentError("verify", "bad_manifest", str(error)) from error
+
+
+def _pinned_keys(directory: Path) -> list[PublicKey]:
+    paths = sorted(directory.glob("*.pem"))
+    if not paths:
+        raise ComponentError("verify", "no_keys", f"no key is pinned: {directory} holds no .pem file")
+    try:
+        return [parse_public_key(path.read_bytes(), path.stem) for path in paths]
+    except (OSError, SignatureError) as error:
+        raise ComponentError("verify", "bad_key", f"{directory}: {error}") from error
+
+
+def _make_directory(directory: Path) -> None:
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove(directory)
+    directory.mkdir(mode=0o700)
+    (directory / TREE).mkdir(mode=0o700)
+
+
+def _copy_file(source: Path, target: Path, entry: FileEntry, abandoned: Callable[[], bool]) -> None:
+    """Copy at most the bytes that the manifest promises; whether they are the right ones is checked on the copy."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ComponentError("verify", "file_absent", f"the disc has no {entry.path}") from error
+    mode = 0o700 if entry.executable else 0o600
+    with open(descriptor, "rb") as reader, open(
+        target, "xb", opener=lambda path, flags: os.open(path, flags, mode)
+    ) as writer:
+        left = entry.size
+        while left > 0:
+            if abandoned():
+                raise Abandoned
+            block = reader.read(min(left, _BLOCK))
+            if not block:
+                break
+            writer.write(block)
+            left -= len(block)
+
+
+def _check_copy(tree: Path, entries: tuple[FileEntry, ...], abandoned: Callable[[], bool]) -> None:
+    for entry in entries:
+        if abandoned():
+            raise Abandoned
+        with (tree / entry.path).open("rb") as file:
+            found = digest(file)
+        if found != (entry.size, entry.sha256):
+            raise ComponentError(
+                "verify", "file_differs", f"{entry.path} has {found[0]} bytes and SHA-256 {found[1]}"
+            )

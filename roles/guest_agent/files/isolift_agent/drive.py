@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest's CD-ROM drives: mount the disc that is looked for, and let go of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+from . import log, process
+from .manifest import MANIFEST_LIMIT
+from .mounts import mounted
+from .signature import SIGNATURE_LIMIT
+
+PATIENCE_S = 2.0
+"""Seconds for which mounting is tried again: the first mount right after a disc came in may fail."""
+
+_PAUSE_S = 0.2
+_COMMAND_LIMIT_S = 30.0
+_OUTPUT_LIMIT = 1024
+_OPTIONS = "ro,nosuid,nodev,noexec"
+_MANIFEST = Path("isolift/manifest.json")
+_SIGNATURE = Path("isolift/manifest.sig")
+
+
+class DriveError(Exception):
+    """No drive holds the disc that is looked for.
+
+    :ivar code: ``no_disc``, ``other_manifest`` or ``mount_stuck``.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Disc:
+    """A mounted disc, with the bytes of its manifest and of its signature (None: it has none)."""
+
+    device: Path
+    root: Path
+    manifest: bytes
+    signature: bytes | None
+
+
+class Drive:
+    """The configured drives, of which one at a time is mounted at ``mount_point``.
+
+    :ivar unmounted: false if a disc could not be unmounted.
+    """
+
+    def __init__(self, media: Sequence[Path], mount_point: Path) -> None:
+        self._media = media
+        self._root = mount_point
+        self.unmounted = True
+
+    def mount(self, sha256: str) -> Disc:
+        """Mount the disc whose manifest has this SHA-256, read-only.
+
+        :raises DriveError: no drive holds it.
+        :raises OSError: the mount point cannot be made.
+        """
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.unmount()
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            problems = []
+            for device in self._media:
+                try:
+                    return self._open(device, sha256)
+                except DriveError as error:
+                    problems.append(error)
+            if time.monotonic() > deadline:
+                raise min(
+                    problems, key=lambda error: error.code == "no_disc"
+                )  # another disc tells more than none
+            time.sleep(_PAUSE_S)
+
+    def unmount(self) -> None:
+        """Let go of the disc, if one is mounted; `unmounted` says whether that worked."""
+        deadline = time.monotonic() + PATIENCE_S
+        while mounted(self._root):
+            problem = _command("umount", str(self._root))
+            if problem and time.monotonic() > deadline:
+                log.error(f"cannot unmount {self._root}: {problem}")
+                self.unmounted = False
+                return
+            if problem:
+                time.sleep(_PAUSE_S)
+        self.unmounted = True
+
+    def _open(self, device: Path, sha256: str) -> Disc:
+        if not self.unmounted:
+            raise DriveError("mount_stuck", f"an earlier disc is still mounted at {self._root}")
+        problem = _command("mount", "-t", "iso9660", "-o", _OPTIONS, str(device), str(self._root))
+        if problem:
+            raise DriveError("no_disc", f"cannot mount {device}: {problem}")
+        try:
+            manifest = _read(self._root / _MANIFEST, MANIFEST_LIMIT)
+            signature = _read(self._root / _SIGNATURE, SIGNATURE_LIMIT)
+        except OSError as error:
+            self.unmount()
+            raise DriveError("no_disc", f"cannot read the disc in {device}: {error}") from error
+        if manifest is None or hashlib.sha256(manifest).hexdigest() != sha256:
+            self.unmount()
+            raise DriveError("other_manifest", f"the disc in {device} has another manifest, or none")
+        return Disc(device, self._root, manifest, signature)
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    """The file's bytes, cut off one byte over the limit; None if there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read(limit + 1)
+
+
+def _command(*argv: str) -> str:
+    """Run a command; what it complained of, empty if it succeeded."""
+    try:
+        output = process.run(argv, _COMMAND_LIMIT_S, _OUTPUT_LIMIT)
+    except (OSError, TimeoutError) as error:
+        return str(error)
+    return "" if output.exit_code == 0 else output.text.strip() or f"exit code {output.exit_code}"

@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start the installer in a process of its own, and find out how it ended, in the same life of the agent or the next."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from . import process, runner
+from .cli import INSTALL
+
+LOCK = "installer.lock"
+"""The name of the lock, in the state directory, that a living runner holds."""
+
+
+class InstallerError(Exception):
+    """The installer was not started.
+
+    :ivar code: ``installer_running`` or ``not_started``.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+def start(directory: Path, lock: Path, order: runner.Order) -> subprocess.Popen[bytes]:
+    """Start a runner for ``order`` in an upgrade's directory.
+
+    The lock is taken before the runner exists and handed to it, so that there is no moment at which it runs without.
+
+    :raises InstallerError: an installer still runs, or the runner cannot be started.
+    """
+    try:
+        file = _open(lock)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            runner.write_order(directory, order)
+            return _spawn(directory, file)
+        finally:
+            os.close(file)  # the runner has its own
+    except BlockingIOError as error:
+        raise InstallerError("installer_running", "the installer of an earlier upgrade still runs") from error
+    except OSError as error:
+        raise InstallerError("not_started", f"cannot start the installer: {error}") from error
+
+
+def wait(directory: Path, lock: Path) -> runner.Ending | None:
+    """Wait until no installer of this directory runs; how it ended, or None if nobody saw that.
+
+    :raises OSError: the lock cannot be opened.
+    """
+    file = _open(lock)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)  # held for as long as a runner lives
+    finally:
+        os.close(file)
+    ending = runner.read_ending(directory)
+    beginning = runner.read_beginning(directory)
+    if ending is None and beginning is not None:
+        _outwait(beginning)
+    return ending
+
+
+def running(lock: Path) -> bool:
+    """Whether a runner lives.
+
+    :raises OSError: the lock cannot be opened.
+    """
+    file = _open(lock)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _outwait(beginning: runner.Beginning) -> None:
+    """The runner died before its installer: the time limit is ours to keep now."""
+    if not process.wait_gone(beginning.installer, beginning.timeout_s):
+        process.end_foreign_group(beginning.installer)
+
+
+def _open(lock: Path) -> int:
+    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _spawn(directory: Path, lock: int) -> subprocess.Popen[bytes]:
+    source = Path(__file__).parent.parent  # the directory or the zipapp that holds this package
+    return subprocess.Popen(
+        [sys.executable, "-m", __package__, INSTALL, str(directory)],
+        env=process.environment(PYTHONPATH=str(source)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(lock,),
+        cwd="/",
+        start_new_session=True,
+    )

@@ -1,0 +1,24 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is mounted where, by the kernel's own list."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_LIST = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def mounted(path: Path) -> bool:
+    """Whether a filesystem is mounted at ``path`` itself."""
+    wanted = os.fsencode(os.path.realpath(path))
+    fields = (line.split() for line in _LIST.read_bytes().splitlines())
+    return any(_ESCAPED.sub(_byte, field[4]) == wanted for field in fields)
+
+
+def _byte(escape: re.Match[bytes]) -> bytes:
+    return bytes([int(escape.group(1), 8)])

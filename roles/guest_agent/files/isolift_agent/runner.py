@@ -1,0 +1,170 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process that runs the installer. It outlives the agent, which may be restarted by the very installer.
+
+It keeps a lock for as long as it lives, handed over by the agent that started it, so that any agent can tell whether it
+runs. It writes down which process the installer is, and how that process ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import process
+from .bounds import clip_tail
+from .journal import write_file
+from .wire import LOG_TAIL_LIMIT
+
+LOG_LIMIT = 4 * 1024 * 1024
+"""Bytes of the installer's log beyond which its older part is dropped."""
+
+LOG_KEPT = 64 * 1024
+"""Bytes of the log that are kept then."""
+
+CANNOT_RUN = 127
+"""Exit code of an installer that cannot be started."""
+
+_LOG = "log"
+_CHECK_S = 0.5
+_ROOM = (
+    32 * 1024
+)  # bytes reserved for the report, so that an installer which fills the disk cannot prevent it
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run: ``argv`` in the directory ``cwd``, for at most ``timeout_s`` seconds."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    timeout_s: float
+    component: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the installer ended. A negative exit code is the number of the signal that ended it."""
+
+    exit_code: int
+    timed_out: bool
+    duration_s: float
+    log_tail: str
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Which process the installer is, and for how many seconds it may run."""
+
+    installer: process.Identity
+    timeout_s: float
+
+
+def write_order(directory: Path, order: Order) -> None:
+    """Leave an order in ``directory`` for a runner, and room for its report.
+
+    :raises OSError: that was not possible.
+    """
+    write_file(directory / "finished.json", b" " * _ROOM)
+    write_file(directory / "order.json", json.dumps(vars(order)).encode("utf-8"))
+
+
+def read_beginning(directory: Path) -> Beginning | None:
+    """What the runner of ``directory`` started; None if it started nothing."""
+    body = _read(directory / "started.json")
+    return Beginning(process.Identity(**body["installer"]), body["timeout_s"]) if body else None
+
+
+def read_ending(directory: Path) -> Ending | None:
+    """How the installer of ``directory`` ended; None if its runner did not see it end."""
+    body = _read(directory / "finished.json")
+    return Ending(**body) if body else None
+
+
+def log_tail(directory: Path) -> str:
+    """The end of what the installer of ``directory`` printed."""
+    try:
+        data = _tail(directory / _LOG, LOG_TAIL_LIMIT * 4)
+    except FileNotFoundError:
+        return ""
+    return clip_tail(data.decode("utf-8", "replace"), LOG_TAIL_LIMIT)
+
+
+def main(directory: Path) -> int:
+    """Carry out the order in ``directory``; the exit status of this process."""
+    body = _read(directory / "order.json")
+    if body is None:
+        return 2
+    order = Order(**{**body, "argv": tuple(body["argv"])})
+    report = os.open(directory / "finished.json", os.O_WRONLY | os.O_CLOEXEC)
+    began = time.monotonic()
+    with (directory / _LOG).open("ab", buffering=0) as log:
+        exit_code, timed_out = _run(directory, order, log.fileno())
+    ending = Ending(exit_code, timed_out, time.monotonic() - began, log_tail(directory))
+    os.pwrite(report, json.dumps(vars(ending), ensure_ascii=False).encode("utf-8"), 0)
+    os.fsync(report)
+    return 0
+
+
+def _run(directory: Path, order: Order, log: int) -> tuple[int, bool]:
+    """(exit code, whether it was ended at its time limit)"""
+    try:
+        installer = subprocess.Popen(
+            order.argv,
+            cwd=order.cwd,
+            env=process.environment(ISOLIFT_COMPONENT=order.component, ISOLIFT_VERSION=order.version),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.write(log, f"cannot run {order.argv!r}: {error}\n".encode("utf-8", "replace"))
+        return CANNOT_RUN, False
+    identity = process.identify(installer.pid)
+    if identity:
+        beginning = {"installer": vars(identity), "timeout_s": order.timeout_s}
+        write_file(directory / "started.json", json.dumps(beginning).encode("ascii"))
+    return _watch(installer, directory / _LOG, time.monotonic() + order.timeout_s)
+
+
+def _watch(installer: subprocess.Popen[bytes], log: Path, deadline: float) -> tuple[int, bool]:
+    while True:
+        try:
+            return installer.wait(_CHECK_S), False
+        except subprocess.TimeoutExpired:
+            _bound(log)
+        if time.monotonic() > deadline:
+            process.end_group(installer)
+            return installer.returncode, True
+
+
+def _bound(log: Path) -> None:
+    """Keep the log from filling the disk. What is written in this very moment may be lost."""
+    if log.stat().st_size > LOG_LIMIT:
+        kept = _tail(log, LOG_KEPT)
+        os.truncate(log, 0)
+        with log.open("ab", buffering=0) as file:
+            file.write(kept)
+
+
+def _tail(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read(size)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The JSON object in the file; None if it is absent, or was not written to its end."""
+    try:
+        body = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return body if isinstance(body, dict) else None
