@@ -68,6 +68,10 @@ _REASONS: tuple[tuple[int, str, Reason, str], ...] = (
 
 _LOST = ((SYSTEM_ERROR, r"Failed to connect socket"), (INTERNAL_ERROR, r"client socket is closed"))
 
+_PAUSED = 3
+_ELSEWHERE = (2, 11, 12)
+"""libvirt's reasons for a pause that belong to an arrival or a departure: migration, starting up, post-copy."""
+
 _STATES = ("unknown", "running", "running", "paused", "running", "shut_off", "crashed", "suspended")
 """libvirt's domain states, by number; blocked and being shut down are both running."""
 
@@ -94,11 +98,15 @@ class MediaError(HypervisorError):
 
 @dataclass(frozen=True)
 class DomainInfo:
-    """One domain. ``drive`` is the target's name (such as ``sda``) or why there is none."""
+    """One domain. ``drive`` is the target's name (such as ``sda``) or why there is none.
+
+    ``is_elsewhere`` is true while it is paused here because it is still arriving, or has just moved to another host.
+    """
 
     uuid: str
     name: str
     state: str
+    is_elsewhere: bool
     persistent: bool
     has_channel: bool
     channel_path: str
@@ -195,13 +203,14 @@ class Hypervisor:
         :raises MediaError: libvirt refuses, for example because the domain is gone.
         """
         with self._errors(f"read {domain.name()}"):
-            state = domain.state()[0]
+            state, cause = domain.state()
         media = self._read(domain)
         front = media.front
         return DomainInfo(
             uuid=domain.UUIDString(),
             name=domain.name(),
             state=_STATES[state] if state < len(_STATES) else _STATES[0],
+            is_elsewhere=state == _PAUSED and cause in _ELSEWHERE,
             persistent=media.config is not None,
             has_channel=front.has_channel,
             channel_path=media.live.channel_path if media.live else "",

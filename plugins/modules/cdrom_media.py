@@ -227,7 +227,9 @@ class Task:
             return _skipped(domain.UUIDString(), domain.name(), error)
         name = domain.name()
         result = Result(domain.UUIDString(), name, change.changed, self._status(change))
-        return result, Difference(f"{name}: {change.before.path}\n", f"{name}: {change.after}\n")
+        return result, Difference(
+            f"{name}: {change.before.path or 'empty'}\n", f"{name}: {change.after or 'empty'}\n"
+        )
 
     def _status(self, change: Change) -> str:
         if self.insert:
@@ -270,8 +272,8 @@ def main() -> None:
     module.exit_json(
         changed=any(result.changed for result in results),
         results=[asdict(result) for result in results],
-        changed_count=sum(result.changed for result in results),
-        failed_count=sum(result.status == "skipped" for result in results),
+        changed_count=len({result.vm for result in results if result.changed}),
+        failed_count=len({result.vm for result in results if result.status == "skipped"}),
         diff={
             "before": "".join(difference.before for difference in differences),
             "after": "".join(difference.after for difference in differences),

@@ -1,0 +1,313 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The broker adapter against a real RabbitMQ."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.journals import Journals
+from integration.proxy import Proxy
+
+from ansible_collections.isolift.vm.plugins.module_utils.broker import (
+    WINDOW,
+    Broker,
+    BrokerError,
+    BrokerOptions,
+    NoSuchStream,
+    Publication,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.topology import (
+    JOURNAL_EXCHANGE,
+    PRESENCE_EXCHANGE,
+    VM_EXCHANGE,
+    coordinator_queue,
+)
+
+UNKNOWN_PORT = 9  # discard: nobody listens
+
+
+@pytest.fixture
+def broker(journals_of_test: Journals) -> Broker:
+    return journals_of_test.connect()
+
+
+def bodies(count: int, word: str = "record") -> list[bytes]:
+    return [f"{word} {number}".encode() for number in range(count)]
+
+
+def append(broker: Broker, stream: str, records: list[bytes]) -> None:
+    assert broker.publish([Publication(JOURNAL_EXCHANGE, stream, record) for record in records]) == []
+
+
+def refusal(options: BrokerOptions) -> str:
+    with pytest.raises(BrokerError) as raised, Broker(options):
+        pass
+    return str(raised.value)
+
+
+# What is wrong with the options, said so that it can be put right.
+
+
+def test_a_broker_that_is_down_is_told_with_its_address_and_what_to_check(
+    broker_options: BrokerOptions,
+) -> None:
+    text = refusal(replace(broker_options, host="127.0.0.1", port=UNKNOWN_PORT))
+    assert f"127.0.0.1:{UNKNOWN_PORT}" in text
+    assert "Connection refused" in text
+    assert "check broker_host and broker_port" in text
+
+
+def test_a_host_without_an_address_is_told(broker_options: BrokerOptions) -> None:
+    text = refusal(replace(broker_options, host="broker.invalid"))
+    assert "broker.invalid" in text and "check broker_host" in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"password": "wrong"}, {"password": ""}, {"password": "pässwörd"}, {"username": "nobody"}]
+)
+def test_a_wrong_password_or_user_is_told_without_telling_the_password(
+    broker_options: BrokerOptions, wrong: dict[str, Any]
+) -> None:
+    options = replace(broker_options, **wrong)
+    text = refusal(options)
+    assert "refused the user name or the password; check broker_username and broker_password" in text
+    assert not options.password or options.password not in text.replace("the password", "")
+
+
+def test_a_vhost_that_does_not_exist_is_told_by_name(broker_options: BrokerOptions) -> None:
+    text = refusal(replace(broker_options, vhost="nowhere"))
+    assert "'nowhere'" in text and "check broker_vhost" in text
+
+
+def test_a_certificate_authority_that_cannot_be_read_is_told(
+    broker_options: BrokerOptions, tmp_path: Path
+) -> None:
+    missing, empty = tmp_path / "missing.pem", tmp_path / "empty.pem"
+    empty.touch()
+    for file in (missing, empty):
+        text = refusal(replace(broker_options, ca_cert=str(file)))
+        assert "broker_ca_cert" in text and str(file) in text
+
+
+def test_something_that_accepts_and_then_says_nothing_is_given_up_and_left_with_nothing_open(
+    broker_options: BrokerOptions,
+) -> None:
+    with Proxy("127.0.0.1", UNKNOWN_PORT) as proxy:  # it accepts, and leads nowhere
+        proxy.fall_silent()
+        text = refusal(replace(broker_options, host="127.0.0.1", port=proxy.port, timeout=2.0))
+    assert f"127.0.0.1:{proxy.port}" in text
+    gc.collect()  # a socket that was left open is warned about here
+
+
+def test_the_password_is_not_in_the_options_text(broker_options: BrokerOptions) -> None:
+    assert replace(broker_options, password="s3cret").password not in str(
+        replace(broker_options, password="s3cret")
+    )
+
+
+# Publishing.
+
+
+def test_what_no_queue_takes_comes_back_and_the_rest_is_stored(
+    journals_of_test: Journals, broker: Broker
+) -> None:
+    stream = journals_of_test.stream(broker)
+    publications = [
+        Publication(JOURNAL_EXCHANGE, stream if number % 3 else "isolift.campaign.none", record, number)
+        for number, record in enumerate(bodies(10))
+    ]
+    returned = broker.publish(publications)
+    assert [publication.tag for publication in returned] == [0, 3, 6, 9]
+    assert broker.read_all(stream) == [one.body for one in publications if one.key == stream]
+
+
+def test_a_command_for_a_vm_that_runs_nowhere_comes_back(broker: Broker) -> None:
+    command = Publication(VM_EXCHANGE, "00000000-0000-0000-0000-000000000000", b"x", "tag")
+    assert broker.publish([command]) == [command]
+    assert broker.publish([]) == []
+
+
+def test_two_equal_messages_both_come_back(broker: Broker) -> None:
+    command = Publication(VM_EXCHANGE, "00000000-0000-0000-0000-000000000000", b"x")
+    assert len(broker.publish([command, command])) == 2
+
+
+def test_many_unroutable_messages_come_back_each_once_and_in_order(broker: Broker) -> None:
+    commands = [Publication(VM_EXCHANGE, f"nobody-{number}", b"x", number) for number in range(3 * WINDOW)]
+    assert [one.tag for one in broker.publish(commands)] == list(range(3 * WINDOW))
+
+
+def test_an_exchange_that_is_not_there_is_told(broker: Broker) -> None:
+    with pytest.raises(BrokerError, match=r"isolift\.nowhere"):
+        broker.publish([Publication("isolift.nowhere", "x", b"x")])
+
+
+# Streams.
+
+
+def test_a_long_stream_is_read_to_its_end_exactly(journals_of_test: Journals, broker: Broker) -> None:
+    stream = journals_of_test.stream(broker)
+    records = bodies(5000)
+    append(broker, stream, records)
+    assert journals_of_test.connect().read_all(stream) == records
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW])
+def test_a_stream_of_any_length_is_read_to_its_end(
+    journals_of_test: Journals, broker: Broker, count: int
+) -> None:
+    stream = journals_of_test.stream(broker)
+    append(broker, stream, bodies(count))
+    assert broker.read_all(stream) == bodies(count)
+
+
+def test_streams_read_one_after_the_other_are_not_mixed_up(
+    journals_of_test: Journals, broker: Broker
+) -> None:
+    first, second = journals_of_test.stream(broker), journals_of_test.stream(broker)
+    append(broker, first, bodies(3, "first"))
+    append(broker, second, bodies(3, "second"))
+    assert broker.read_all(first) == bodies(3, "first")
+    append(broker, first, bodies(1, "later"))
+    assert broker.read_all(second) == bodies(3, "second")
+    assert broker.read_all(first) == bodies(3, "first") + bodies(1, "later")
+
+
+def test_a_stream_is_followed_while_it_grows(journals_of_test: Journals, broker: Broker) -> None:
+    stream = journals_of_test.stream(broker)
+    append(broker, stream, bodies(3))
+    reader = journals_of_test.connect()
+    assert reader.read(stream) == 2
+    append(broker, stream, bodies(2, "later"))
+    found: list[tuple[int, bytes]] = []
+    give_up = time.monotonic() + 15
+    while len(found) < 5 and time.monotonic() < give_up:
+        found += [(delivery.offset, delivery.body) for delivery in reader.poll(1.0)]
+    assert found == list(enumerate(bodies(3) + bodies(2, "later")))
+    assert reader.poll(0.0) == []
+
+
+def test_polling_a_quiet_stream_takes_the_time_that_was_given_and_no_more(
+    journals_of_test: Journals, broker: Broker
+) -> None:
+    broker.read(journals_of_test.stream(broker))
+    began = time.monotonic()
+    assert broker.poll(0.5) == []
+    assert 0.4 < time.monotonic() - began < 5
+
+
+def test_a_stream_that_is_not_there_is_told_and_the_connection_goes_on(
+    journals_of_test: Journals, broker: Broker
+) -> None:
+    for read in (broker.read, broker.read_all):
+        with pytest.raises(NoSuchStream, match=r"isolift\.campaign\.none"):
+            read("isolift.campaign.none")
+    assert not broker.stream_exists("isolift.campaign.none")
+    assert broker.read_all(journals_of_test.stream(broker)) == []
+
+
+def test_a_journal_is_made_once(journals_of_test: Journals, broker: Broker) -> None:
+    stream = journals_of_test.stream(broker)
+    append(broker, stream, bodies(1))
+    with pytest.raises(BrokerError, match=f"{stream} exists already"):
+        broker.declare_journal(stream)
+    assert broker.read_all(stream) == bodies(1)
+
+
+def test_a_journal_that_was_deleted_takes_nothing_any_more(
+    journals_of_test: Journals, broker: Broker
+) -> None:
+    stream = journals_of_test.stream(broker)
+    broker.delete_journal(stream)
+    broker.delete_journal(stream)
+    assert not broker.stream_exists(stream)
+    assert len(broker.publish([Publication(JOURNAL_EXCHANGE, stream, b"x")])) == 1
+
+
+# Presence.
+
+
+def test_every_coordinator_hears_every_presence(
+    journals_of_test: Journals, relay_options: BrokerOptions
+) -> None:
+    listeners = [journals_of_test.connect() for _coordinator in range(2)]
+    for number, listener in enumerate(listeners):
+        listener.hear_presence(coordinator_queue(f"tests-{number}"))
+    with Broker(relay_options) as relay:
+        assert relay.publish([Publication(PRESENCE_EXCHANGE, "", b"hello")]) == []
+    for number, listener in enumerate(listeners):
+        heard = _first_from(listener, coordinator_queue(f"tests-{number}"), b"hello")
+        assert heard == -1
+
+
+def _first_from(listener: Broker, queue: str, body: bytes) -> int:
+    """The offset of the delivery with this body; there may be others, from the lab's own relays."""
+    give_up = time.monotonic() + 15
+    while time.monotonic() < give_up:
+        for delivery in listener.poll(1.0):
+            if (delivery.source, delivery.body) == (queue, body):
+                return delivery.offset
+    raise AssertionError("nothing was heard")
+
+
+# A network that fails.
+
+
+@pytest.fixture
+def proxy(broker_options: BrokerOptions) -> Iterator[Proxy]:
+    with Proxy(broker_options.host, broker_options.port) as proxy:
+        yield proxy
+
+
+def through(proxy: Proxy, options: BrokerOptions) -> Broker:
+    broker = Broker(replace(options, host="127.0.0.1", port=proxy.port, timeout=3.0))
+    broker.open()
+    return broker
+
+
+def test_a_connection_that_breaks_while_waiting_is_told(proxy: Proxy, broker_options: BrokerOptions) -> None:
+    broker = through(proxy, broker_options)
+    proxy.cut()
+    with pytest.raises(BrokerError, match="lost the connection to RabbitMQ"):
+        broker.poll(10.0)
+    with pytest.raises(BrokerError):
+        broker.publish([Publication(VM_EXCHANGE, "x", b"x")])
+    broker.close()
+
+
+def test_a_connection_that_breaks_while_publishing_is_told(
+    proxy: Proxy, broker_options: BrokerOptions, journals_of_test: Journals, broker: Broker
+) -> None:
+    stream = journals_of_test.stream(broker)
+    failing = through(proxy, broker_options)
+
+    def publications() -> Iterator[Publication]:
+        for number, record in enumerate(bodies(5000)):
+            if number == 1000:
+                proxy.cut()
+            yield Publication(JOURNAL_EXCHANGE, stream, record)
+
+    with pytest.raises(BrokerError, match="RabbitMQ at 127"):
+        failing.publish(publications())
+    stored = broker.read_all(stream)
+    assert stored == bodies(5000)[: len(stored)]
+    failing.close()
+
+
+def test_a_broker_that_falls_silent_is_given_up_in_time(proxy: Proxy, broker_options: BrokerOptions) -> None:
+    broker = through(proxy, broker_options)
+    proxy.fall_silent()
+    began = time.monotonic()
+    with pytest.raises(BrokerError, match="took more than 3 s"):
+        broker.publish([Publication(VM_EXCHANGE, "x", b"x")])
+    assert time.monotonic() - began < 10
+    proxy.cut()
+    broker.close()

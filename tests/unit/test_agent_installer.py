@@ -1,0 +1,279 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest agent's installer as real processes: its ending, its time limit, its log, and the deaths of those who watch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from unit.agent_disc import Guest, guest_in
+from unit.agent_support import UPGRADE, command
+
+from isolift_agent import installer, process, runner, tasks
+from isolift_agent.events import Installed
+from isolift_agent.memory import Upgrade
+from isolift_agent.wire import LOG_TAIL_LIMIT
+
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    with guest_in(tmp_path) as made:
+        monkeypatch.setenv("PATH", made.path)
+        yield made
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition, not for ever."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.02)
+
+
+def prepared(guest: Guest, script: str) -> Upgrade:
+    """An upgrade whose private copy is ready to be installed."""
+    upgrade = Upgrade(command(guest.insert(script=script)))
+    assert tasks.prepare(guest.config, upgrade, lambda: False).failure is None
+    return upgrade
+
+
+def install(guest: Guest, script: str) -> Installed:
+    """Install, and wait for the end."""
+    return tasks.install(guest.config, prepared(guest, script))
+
+
+def directory(guest: Guest) -> Path:
+    """The upgrade's directory."""
+    return guest.root / "work" / UPGRADE
+
+
+def lock(guest: Guest) -> Path:
+    """The lock of the guest's installers."""
+    return guest.root / "state" / installer.LOCK
+
+
+def started(guest: Guest) -> process.Identity:
+    """The installer that runs, as soon as it does."""
+    wait_until(lambda: runner.read_beginning(directory(guest)), "the start of the installer")
+    beginning = runner.read_beginning(directory(guest))
+    assert beginning
+    return beginning.installer
+
+
+def runner_of(installer_pid: int) -> int:
+    """The process that watches an installer."""
+    stat = Path(f"/proc/{installer_pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def in_background(work: Callable[[], Installed]) -> Callable[[], Installed]:
+    """Begin something; the function returned waits for what it comes to."""
+    results: list[Installed] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+
+    def wait() -> Installed:
+        thread.join(WAIT_S)
+        assert results, "it did not end"
+        return results[0]
+
+    return wait
+
+
+def test_installation(guest: Guest) -> None:
+    script = 'echo "in $PWD: $ISOLIFT_COMPONENT $ISOLIFT_VERSION"; cp payload/version "$1"'
+    done = install(guest, script)
+    assert (done.version, done.exit_code, done.timed_out, done.failure) == ("2.0.0", 0, False, None)
+    assert done.log_tail == f"in {directory(guest)}/tree: guest-tools 2.0.0\n"
+    assert 0 < done.duration_s < WAIT_S
+
+
+def test_failing_installer(guest: Guest) -> None:
+    done = install(guest, "echo no luck >&2; exit 3")
+    assert (done.version, done.exit_code, done.log_tail) == ("", 3, "no luck\n")
+
+
+def test_installer_killed_by_a_signal(guest: Guest) -> None:
+    assert install(guest, "kill -9 $$").exit_code == -9
+
+
+def test_installer_that_cannot_be_started(guest: Guest) -> None:
+    start = guest.insert()
+    manifest = (guest.drive / "isolift/manifest.json").read_bytes().replace(b'"/bin/sh"', b'"/no/such/shell"')
+    upgrade = Upgrade(command(guest.label(manifest, start.target_version)))
+    assert tasks.prepare(guest.config, upgrade, lambda: False).failure is None
+    done = tasks.install(guest.config, upgrade)
+    assert done.exit_code == runner.CANNOT_RUN and "/no/such/shell" in done.log_tail
+
+
+def test_installer_is_shielded_from_the_agents_environment(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    done = install(
+        guest, "env | grep -E 'NOTIFY|PYTHONPATH'; ls -l /proc/self/fd | grep -c installer.lock; true"
+    )
+    assert done.log_tail == "0\n"
+
+
+def test_time_limit_ends_the_whole_group(guest: Guest) -> None:
+    guest.timeout_s = 1
+    pids = guest.root / "pids"
+    done = install(guest, f"trap '' TERM; sleep 300 & echo $! $$ > {pids}; while :; do sleep 300; done")
+    assert done.timed_out and done.exit_code
+    for pid in pids.read_text().split():
+        wait_until(partial(_gone, int(pid)), "the end of the group")
+
+
+def _gone(pid: int) -> bool:
+    return process.identify(pid) is None
+
+
+def test_log_keeps_its_end(guest: Guest) -> None:
+    done = install(guest, "seq 1 20000; printf 'end \\377 of log'")
+    assert len(done.log_tail) == LOG_TAIL_LIMIT and done.log_tail.endswith("20000\nend \ufffd of log")
+
+
+def test_log_does_not_fill_the_disk(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    flag = guest.root / "enough"
+    script = f"while [ ! -e {flag} ]; do yes 'a line of log' | head -c 100000; done; echo the end"
+    wait = in_background(lambda: tasks.install(guest.config, prepared(guest, script)))
+    started(guest)
+    log = directory(guest) / "log"
+    wait_until(lambda: log.stat().st_size > runner.LOG_LIMIT, "a long log")
+    wait_until(lambda: log.stat().st_size < runner.LOG_LIMIT, "its shortening")
+    flag.touch()
+    assert wait().log_tail.endswith("the end\n")
+
+
+def test_daemon_that_the_installer_leaves_behind_is_not_waited_for(guest: Guest) -> None:
+    pid_file = guest.root / "pid"
+    done = install(guest, f'sleep 300 & echo $! > {pid_file}; cp payload/version "$1"')
+    pid = int(pid_file.read_text())
+    try:
+        assert (done.exit_code, done.version) == (0, "2.0.0")
+        assert process.identify(pid), "it is left alone"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_installer_that_fills_the_disk_is_still_reported(guest: Guest) -> None:
+    work = guest.root / "work"
+    work.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(work)], check=True, timeout=10, env={}
+    )
+    try:
+        done = install(guest, "cat /dev/zero > payload/ballast; echo $?; exit 9")
+        assert done.exit_code == 9
+    finally:
+        subprocess.run(["umount", str(work)], check=True, timeout=10)
+
+
+def test_two_installers_never_run_at_once(guest: Guest) -> None:
+    flag = guest.root / "flag"
+    upgrade = prepared(guest, f"while [ ! -e {flag} ]; do sleep 0.05; done")
+    wait = in_background(lambda: tasks.install(guest.config, upgrade))
+    started(guest)
+    second = tasks.install(guest.config, upgrade)
+    assert second.failure and second.failure.code == "installer_running"
+    assert installer.running(lock(guest))
+    tasks.clean(guest.config, keep="")
+    assert directory(guest).exists(), "nothing is removed under a running installer"
+    flag.touch()
+    assert wait().exit_code == 0
+    assert not installer.running(lock(guest))
+
+
+# After a restart of the agent: another process settles what the first one began.
+
+
+def begin_elsewhere(guest: Guest, upgrade: Upgrade) -> subprocess.Popen[bytes]:
+    """An agent that has started the installer, as a process of its own."""
+    script = (
+        "import sys; from pathlib import Path; from isolift_agent import installer, runner\n"
+        "directory, lock, version_file = map(Path, sys.argv[1:])\n"
+        "argv = ('/bin/sh', 'payload/install.sh', str(version_file))\n"
+        "order = runner.Order(argv, str(directory / 'tree'), 60, 'guest-tools', '2.0.0')\n"
+        "installer.start(directory, lock, order).wait()\n"
+    )
+    source = str(Path(installer.__file__).parent.parent)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(directory(guest)), str(lock(guest)), str(guest.version_file)],
+        env={**os.environ, "PYTHONPATH": source},
+    )
+
+
+def test_installer_survives_its_agent_and_is_waited_for(guest: Guest) -> None:
+    flag = guest.root / "flag"
+    upgrade = prepared(
+        guest, f'while [ ! -e {flag} ]; do sleep 0.05; done; cp payload/version "$1"; echo survived'
+    )
+    agent = begin_elsewhere(guest, upgrade)
+    installing = started(guest)
+    agent.kill()
+    agent.wait(WAIT_S)
+    assert process.alive(installing)
+    wait = in_background(lambda: tasks.settle(guest.config, upgrade))
+    flag.touch()
+    done = wait()
+    assert (done.version, done.exit_code, done.log_tail) == ("2.0.0", 0, "survived\n")
+
+
+def test_installer_that_ended_meanwhile_is_reported(guest: Guest) -> None:
+    upgrade = prepared(guest, "echo meanwhile; exit 4")
+    tasks.install(guest.config, upgrade)
+    done = tasks.settle(guest.config, upgrade)
+    assert (done.exit_code, done.log_tail) == (4, "meanwhile\n")
+
+
+def test_installer_that_lost_its_runner_is_waited_for_but_unseen(guest: Guest) -> None:
+    flag = guest.root / "flag"
+    script = f'echo begun; while [ ! -e {flag} ]; do sleep 0.05; done; cp payload/version "$1"'
+    upgrade = prepared(guest, script)
+    agent = begin_elsewhere(guest, upgrade)
+    installing = started(guest)
+    agent.kill()
+    agent.wait(WAIT_S)
+    os.kill(runner_of(installing.pid), signal.SIGKILL)
+    wait = in_background(lambda: tasks.settle(guest.config, upgrade))
+    assert process.alive(installing)
+    flag.touch()
+    done = wait()
+    assert (done.version, done.exit_code, done.log_tail) == ("2.0.0", None, "begun\n")
+
+
+def test_installer_that_never_began_is_not_run(guest: Guest) -> None:
+    upgrade = prepared(guest, 'cp payload/version "$1"')
+    done = tasks.settle(guest.config, upgrade)
+    assert (done.version, done.exit_code, done.failure) == ("", None, None)
+    assert not guest.version_file.exists()
+
+
+def test_lost_copy_leaves_the_version_unknown(guest: Guest) -> None:
+    done = tasks.settle(guest.config, Upgrade(command(guest.insert())))
+    assert (done.version, done.exit_code, done.failure) == (None, None, None)
+
+
+def test_report_that_was_not_written_to_its_end_counts_as_none(guest: Guest) -> None:
+    upgrade = prepared(guest, "exit 0")
+    tasks.install(guest.config, upgrade)
+    (directory(guest) / "finished.json").write_bytes(b'{"exit_code": 0, "ti' + b" " * 100)
+    assert tasks.settle(guest.config, upgrade).exit_code is None
+
+
+def test_runner_without_an_order(tmp_path: Path) -> None:
+    assert runner.main(tmp_path) == 2

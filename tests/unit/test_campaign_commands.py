@@ -1,0 +1,246 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Permits and commands: sent after their decision was read back, again until they arrive, and not too often."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from unit.campaign_rig import (
+    BEGIN,
+    DEADLINE,
+    NO_AGENT,
+    OPENED,
+    PERMIT_DELIVERED,
+    PERMIT_S,
+    REQUEST,
+    START_DELIVERED,
+    SUCCEEDED,
+    Rig,
+    kinds,
+    notified,
+    requested,
+    unless,
+    vm_uuid,
+)
+
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import (
+    REJUDGE_S,
+    RESEND_MOST_S,
+    RESEND_S,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.records import (
+    Notified,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.states import State
+from ansible_collections.isolift.vm.plugins.module_utils.wire import (
+    Confirmation,
+    Notification,
+    Progress,
+    Request,
+    Result,
+)
+
+# Permits.
+
+
+def test_a_permit_that_ran_out_undelivered_is_replaced_by_a_fresh_one() -> None:
+    rig = Rig()
+    notified(rig)
+    while rig.now < BEGIN + PERMIT_S - 1.0:
+        rig.settle(1.0)
+    assert {note.permit for note in rig.recorded(Notified)} == {1}
+    while rig.upgrade().permit == 1:
+        rig.settle(1.0)
+    _first, second = rig.recorded(Notified)
+    assert second == Notified("nonce-1", 2, rig.now + PERMIT_S)
+    assert rig.sent[-1].payload == Notification(2, second.expires_at, "nonce-1")
+    assert rig.now < BEGIN + PERMIT_S + RESEND_MOST_S
+
+
+def test_no_permit_outlives_the_campaign() -> None:
+    rig = Rig()
+    rig.now = DEADLINE - 5.0
+    notified(rig)
+    assert rig.upgrade().expires_at == DEADLINE
+
+
+def test_a_user_who_agrees_after_the_permit_ran_out_is_judged_anew() -> None:
+    rig = Rig(judge=unless("crowded"))
+    notified(rig)
+    rig.relay(PERMIT_DELIVERED)
+    rig.now += PERMIT_S + 1.0
+    rig.agent(Request("1.0.0", consent_given=True, facts={"crowded": True}))
+    assert not rig.settle()
+    assert rig.state() is State.HELD
+    rig.agent(Request("1.0.0", consent_given=True))
+    (permit,) = rig.settle()
+    assert permit.payload == Notification(2, rig.now + PERMIT_S, "nonce-1")
+
+
+def test_a_permit_that_runs_out_while_the_disc_is_verified_is_replaced_too() -> None:
+    rig = Rig()
+    notified(rig)
+    rig.agent(Confirmation(1, "confirm"), Progress("verifying"))
+    rig.now += PERMIT_S
+    rig.agent(Request("1.0.0", consent_given=True))
+    (permit,) = rig.settle()
+    assert permit.payload == Notification(2, rig.now + PERMIT_S, "nonce-1")
+
+
+def test_no_permit_follows_once_the_installer_may_have_run() -> None:
+    """The agent's second request crosses the permit of its first."""
+    rig = Rig()
+    notified(rig)
+    rig.agent(REQUEST, Confirmation(1, "confirm"), Progress("verifying"), Progress("installing"))
+    assert rig.state() is State.INSTALLING
+    rig.agent(REQUEST)
+    assert not rig.settle(PERMIT_S)
+    assert len(rig.recorded(Notified)) == 1
+    rig.agent(SUCCEEDED)
+    assert rig.outcome()[0] is State.SUCCEEDED
+
+
+def test_a_request_that_comes_while_a_decision_is_on_its_way_does_not_cause_a_second_one() -> None:
+    rig = Rig()
+    requested(rig)
+    decisions, _ = rig.decide()
+    assert kinds(decisions) == ["notified"]
+    rig.agent(REQUEST)
+    assert rig.decide() == ([], [])
+    rig.append(decisions[0])
+    assert rig.state() is State.NOTIFIED
+    assert kinds(rig.settle()) == ["notification"]
+    assert len(rig.recorded(Notified)) == 1
+
+
+# Commands: sent after their decision was read back, again until they are acknowledged, and not too often.
+
+
+def test_a_permit_is_sent_only_after_its_decision_was_read_back() -> None:
+    rig = Rig()
+    requested(rig)
+    decisions, commands = rig.decide()
+    assert (kinds(decisions), commands) == (["notified"], [])
+    assert rig.decide(RESEND_S) == ([], [])
+    rig.append(decisions[0])
+    decisions, commands = rig.decide()
+    assert (decisions, kinds(commands)) == ([], ["notification"])
+
+
+def test_an_ending_takes_effect_only_when_it_was_read_back() -> None:
+    rig = Rig()
+    (ended,), _ = rig.decide(DEADLINE - BEGIN)
+    assert not rig.campaign.finished
+    assert rig.decide(1.0) == ([], [])
+    rig.append(ended)
+    (closed,), _ = rig.decide()
+    assert rig.campaign.finished and not rig.campaign.closed
+    rig.append(closed)
+    assert rig.campaign.closed
+
+
+@pytest.mark.parametrize("kind", ["start", "notification"])
+def test_an_unacknowledged_command_is_sent_again_ever_more_rarely(kind: str) -> None:
+    rig = Rig(opened=replace(OPENED, permit_s=3600.0))
+    if kind == "notification":
+        notified(rig)
+    times = []
+    while rig.now < DEADLINE - 1.0:
+        if kind in kinds(rig.settle(1.0)):
+            times.append(rig.now)
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[:3] == ([40.0, 80.0, 160.0] if kind == "notification" else [20.0, 40.0, 80.0])
+    assert set(pauses[4:]) == {RESEND_MOST_S}
+
+
+@pytest.mark.parametrize("state", ["pending", "started", "held", "notified"])
+def test_what_cannot_be_delivered_is_not_sent_again_at_once(state: str) -> None:
+    rig = Rig(judge=unless("free_bytes" if state == "held" else "nothing"))
+    rig.settle()
+    if state != "pending":
+        rig.relay(START_DELIVERED)
+    if state in ("held", "notified"):
+        rig.agent(REQUEST)
+        rig.settle()
+    assert rig.state().value == state
+    for _try in range(10):
+        rig.relay(NO_AGENT)
+        assert not rig.settle(1.0)
+
+
+def test_presence_sends_an_unacknowledged_start_at_once() -> None:
+    rig = Rig()
+    rig.settle()
+    rig.campaign.present(vm_uuid(0))
+    assert kinds(rig.settle(1.0)) == ["start"]
+    assert not rig.settle(1.0)
+
+
+def test_presence_sends_an_unacknowledged_permit_at_once() -> None:
+    rig = Rig()
+    notified(rig)
+    rig.campaign.present(vm_uuid(0))
+    (permit,) = rig.settle(1.0)
+    assert permit.payload == Notification(1, BEGIN + PERMIT_S, "nonce-1")
+    rig.relay(PERMIT_DELIVERED)
+    rig.campaign.present(vm_uuid(0))
+    assert not rig.settle(1.0)
+
+
+def test_an_agent_that_lost_its_start_is_told_again_when_it_says_hello() -> None:
+    rig = Rig()
+    rig.settle()
+    rig.relay(START_DELIVERED)
+    assert not rig.settle(RESEND_MOST_S)
+    rig.campaign.present(vm_uuid(0))
+    assert kinds(rig.settle()) == ["start"]
+    assert not rig.settle(RESEND_MOST_S)
+
+
+def test_a_held_vm_is_asked_at_its_hello_and_cannot_put_off_being_asked_by_saying_it_often() -> None:
+    rig = Rig(judge=unless("free_bytes"))
+    requested(rig)
+    rig.settle()
+    asked = 0
+    for _hello in range(10):
+        rig.campaign.present(vm_uuid(0))
+        asked += len(rig.settle(REJUDGE_S / 2))
+    assert asked == 10
+
+
+@pytest.mark.parametrize("vm", [vm_uuid(7), "", "\x1b"])
+def test_presence_of_a_strange_vm_is_ignored(vm: str) -> None:
+    rig = Rig()
+    rig.settle()
+    rig.campaign.present(vm)
+    rig.campaign.unroutable(vm)
+    assert not rig.settle(1.0)
+
+
+def test_an_upgrade_that_is_over_is_sent_nothing_more() -> None:
+    rig = Rig()
+    rig.settle()
+    rig.agent(Result("failed", stage="verify", code="bad_signature", detail="x"))
+    rig.campaign.present(vm_uuid(0))
+    assert not rig.settle(RESEND_MOST_S)
+    assert rig.outcome() == (State.FAILED, "verify", "bad_signature: x")
+
+
+def test_the_coordinator_says_when_it_next_has_something_to_do() -> None:
+    rig = Rig()
+    assert rig.campaign.next_due() == 0.0
+    rig.settle()
+    assert rig.campaign.next_due() == BEGIN + RESEND_S
+    rig.relay(START_DELIVERED)
+    assert rig.campaign.next_due() == 0.0
+    rig.settle(RESEND_S)
+    assert rig.campaign.next_due() == DEADLINE
+    (ended,), _ = rig.decide(DEADLINE - rig.now)
+    assert rig.campaign.next_due() is None  # it waits for its decision to come back
+    rig.append(ended)
+    rig.settle()
+    assert rig.campaign.next_due() is None

@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The relay's channel against real unix sockets, and its cutting of lines."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isolift_relay import channel as module
+from isolift_relay.channel import WRITE_LIMIT, Channel, LineSplitter, Listener
+from isolift_relay.wire import FRAME_LIMIT
+
+DEADLINE_S = 10.0
+
+
+class Host:
+    """Stands for the relay: keeps what the channel tells it, and waits for it."""
+
+    def __init__(self) -> None:
+        self.heard: list[str | bytes] = []
+        self._news = asyncio.Event()
+
+    def listener(self) -> Listener:
+        return Listener(
+            up=lambda: self._hear("up"),
+            down=lambda: self._hear("down"),
+            line=self._hear,
+            overlong=lambda: self._hear("overlong"),
+        )
+
+    def _hear(self, what: str | bytes) -> None:
+        self.heard.append(what)
+        self._news.set()
+
+    async def hears(self, *expected: str | bytes) -> None:
+        """Waits until exactly this was heard, and forgets it."""
+
+        async def wait() -> None:
+            while self.heard != list(expected):
+                assert len(self.heard) <= len(expected), self.heard
+                self._news.clear()
+                await self._news.wait()
+
+        await asyncio.wait_for(wait(), DEADLINE_S)
+        self.heard.clear()
+
+
+class Guest:
+    """Stands for QEMU: listens on the socket and serves one client after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.setblocking(False)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self._client: socket.socket | None = None
+
+    async def accepts(self) -> None:
+        self.leaves()
+        accepting = asyncio.get_running_loop().sock_accept(self._listening)
+        client, _address = await asyncio.wait_for(accepting, DEADLINE_S)
+        client.setblocking(False)
+        self._client = client
+
+    async def sends(self, data: bytes) -> None:
+        assert self._client is not None
+        await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._client, data), DEADLINE_S)
+
+    async def receives(self, size: int) -> bytes:
+        assert self._client is not None
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self._client, size), DEADLINE_S)
+
+    def leaves(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def stops(self) -> None:
+        self.leaves()
+        self._listening.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(wait(), DEADLINE_S)
+
+
+def test_lines_come_whole_however_they_were_sent(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, guest = Host(), Guest(tmp_path / "agent")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await guest.accepts()
+        await guest.sends(b"one\ntw")
+        await host.hears("up", b"one")
+        await guest.sends(b"o\n\nthree\n")
+        await host.hears(b"two", b"", b"three")
+        channel.close()
+        guest.stops()
+
+    asyncio.run(story())
+
+
+def test_a_line_without_end_is_thrown_away_and_the_next_one_heard(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, guest = Host(), Guest(tmp_path / "agent")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await guest.accepts()
+        await guest.sends(b"x" * (20 * FRAME_LIMIT) + b"\nnext\n" + b"y" * FRAME_LIMIT + b"\n")
+        await host.hears("up", "overlong", b"next", b"y" * FRAME_LIMIT)
+        channel.close()
+        guest.stops()
+
+    asyncio.run(story())
+
+
+def test_it_writes_and_connects_again_when_the_guest_is_back(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, path = Host(), tmp_path / "agent"
+        channel = Channel(str(path), host.listener())
+        channel.write(b"nobody is there yet")
+        guest = Guest(path)
+        await guest.accepts()
+        await host.hears("up")
+        channel.write(b"hello\n")
+        assert await guest.receives(100) == b"hello\n"
+        guest.stops()
+        await host.hears("down")
+        channel.write(b"lost")
+        path.unlink()
+        guest = Guest(path)
+        await guest.accepts()
+        await host.hears("up")
+        channel.close()
+        guest.stops()
+
+    asyncio.run(story())
+
+
+def test_a_guest_that_does_not_read_loses_the_connection_and_costs_no_memory(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, guest = Host(), Guest(tmp_path / "agent")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await guest.accepts()
+        await host.hears("up")
+        piece = b"x" * 4096
+        for _time in range(4 * WRITE_LIMIT // len(piece)):
+            channel.write(piece)
+        await host.hears("down")
+        await guest.accepts()
+        await host.hears("up")
+        channel.close()
+        guest.stops()
+
+    asyncio.run(story())
+
+
+def test_a_guest_that_floods_is_drained(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, guest = Host(), Guest(tmp_path / "agent")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await guest.accepts()
+        await guest.sends((b"z" * 999 + b"\n") * 20_000)
+        await until(lambda: len(host.heard) == 20_001)
+        channel.close()
+        guest.stops()
+
+    asyncio.run(story())
+
+
+def test_after_close_nothing_is_heard_and_nothing_left(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, guest = Host(), Guest(tmp_path / "agent")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await guest.accepts()
+        await host.hears("up")
+        channel.close()
+        assert await guest.receives(1) == b""
+        await until(lambda: not any("Channel" in repr(task.get_coro()) for task in asyncio.all_tasks()))
+        assert host.heard == []
+        guest.stops()
+
+    asyncio.run(story())
+
+
+def test_a_socket_that_is_not_there_is_tried_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+
+    async def story() -> None:
+        tries = 0
+        connect = asyncio.get_running_loop().create_unix_connection
+
+        def counting(*arguments: object) -> object:
+            nonlocal tries
+            tries += 1
+            return connect(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_unix_connection", counting)
+        channel = Channel(str(tmp_path / "agent"), Host().listener())
+        await until(lambda: tries > 5)
+        channel.close()
+
+    asyncio.run(story())
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 20))
+def test_cutting_does_not_depend_on_how_the_bytes_arrive(pieces: list[bytes], limit: int) -> None:
+    whole = b"".join(pieces)
+    splitter = LineSplitter(limit)
+    heard = [line for piece in pieces for line in splitter.feed(piece)]
+    at_once = LineSplitter(limit).feed(whole)
+    assert heard == at_once
+    complete = whole.split(b"\n")[:-1]
+    assert [line for line in heard if line is not None] == [line for line in complete if len(line) <= limit]
+    assert heard.count(None) == sum(len(line) > limit for line in whole.split(b"\n"))

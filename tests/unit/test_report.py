@@ -1,0 +1,212 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A campaign's results as data, as lines and as a table; whatever guests put into them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from unit import wire_values
+from unit.campaign_rig import BEGIN, CAMPAIGN, DEADLINE, OPENED, REQUEST, TARGET, Rig, rows, vm_uuid
+from unit.safety import harmless
+
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.report import (
+    line,
+    result_of,
+    sum_line,
+    summary_of,
+    table,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.wire import (
+    Confirmation,
+    Progress,
+    Refused,
+    Request,
+    Result,
+    Undeliverable,
+)
+
+SUCCEEDED = Result(
+    "succeeded", version_before="1.0.0", version_after=TARGET, exit_code=0, duration_s=3.26, log_tail="a\nb\n"
+)
+
+
+def told() -> Rig:
+    """Five VMs: one succeeded, one declined, one failed late, one is held and one was never heard of."""
+    rig = Rig(5, judge=lambda facts: "" if facts.get("free_bytes") else "no room")
+    for vm in range(3):
+        rig.agent(REQUEST, vm=vm)
+    rig.agent(Request("1.0.0"), vm=3)
+    rig.settle()
+    rig.now += 12.34
+    rig.agent(Confirmation(1, "confirm"), SUCCEEDED, vm=0)
+    rig.agent(Confirmation(1, "decline"), Result("declined", version_before="1.0.0"), vm=1)
+    rig.agent(Result("failed", stage="install", code="exit_code", detail="it was 3", exit_code=3), vm=2)
+    rig.agent(SUCCEEDED, vm=2)
+    return rig
+
+
+def results() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = summary_of(told().campaign)["results"]
+    return found
+
+
+def test_a_result_is_plain_data_with_everything_that_is_known() -> None:
+    succeeded = results()[0]
+    assert succeeded == {
+        "upgrade_id": told().upgrade(0).upgrade_id,
+        "vm": vm_uuid(0),
+        "name": "desk-0",
+        "node": "node0",
+        "state": "succeeded",
+        "final": True,
+        "stage": "",
+        "reason": "",
+        "permit": 1,
+        "version_before": "1.0.0",
+        "version_after": TARGET,
+        "exit_code": 0,
+        "install_s": 3.3,
+        "log_tail": ["a", "b"],
+        "duration_s": 12.3,
+        "late_outcome": "",
+    }
+
+
+def test_what_is_not_known_yet_is_empty() -> None:
+    held, pending = results()[3:]
+    assert (held["state"], held["reason"], held["final"], held["version_before"]) == (
+        "held",
+        "no room",
+        False,
+        "1.0.0",
+    )
+    assert (pending["state"], pending["exit_code"], pending["duration_s"]) == ("pending", -1, 0.0)
+
+
+def test_a_result_that_came_after_the_outcome_is_shown_beside_it() -> None:
+    failed = results()[2]
+    assert (failed["state"], failed["late_outcome"], failed["exit_code"]) == ("failed", "succeeded", 3)
+
+
+def test_a_summary_says_what_the_campaign_is_and_adds_up() -> None:
+    rig = told()
+    rig.settle(DEADLINE - rig.now)
+    summary = summary_of(rig.campaign)
+    counts = {"succeeded": 1, "failed": 1, "declined": 1, "ineligible": 1, "unreachable": 1}
+    assert summary["counts"] == counts
+    assert sum(counts.values()) == summary["selected"] == len(summary["results"])
+    assert (summary["campaign_id"], summary["component"], summary["target_version"]) == (
+        CAMPAIGN,
+        "guest-tools",
+        TARGET,
+    )
+    assert (summary["finished"], summary["closed"], summary["problem"]) == (True, True, "")
+    assert sum_line(summary["counts"]) == (
+        "5 selected = 1 succeeded + 1 failed + 1 declined + 1 ineligible + 1 unreachable"
+    )
+
+
+def test_a_campaign_that_was_never_opened_has_a_summary_too() -> None:
+    summary = summary_of(Campaign(CAMPAIGN))
+    assert (summary["selected"], summary["results"], summary["finished"]) == (0, [], False)
+    assert sum_line(summary["counts"]) == "0 selected = 0"
+
+
+def test_the_table_has_its_columns_one_below_the_other() -> None:
+    header, *lines = table(results())
+    assert header.split() == ["UPGRADE", "ID", "VM", "NODE", "OUTCOME", "VERSION", "TIME", "REASON"]
+    for title, cell in {
+        "VM": "desk-2",
+        "NODE": "node0",
+        "OUTCOME": "failed",
+        "REASON": "install: exit_code: it",
+    }.items():
+        assert lines[2].startswith(cell, header.index(title))
+    assert [text.split()[3] for text in lines] == ["succeeded", "declined", "failed", "held", "pending"]
+    assert "1.0.0 -> 2.0.0" in lines[0]
+    assert all(text == text.rstrip() for text in lines)
+
+
+def test_a_table_of_nothing_is_its_header() -> None:
+    assert len(table([])) == 1
+
+
+def test_a_first_installation_says_that_nothing_was_there() -> None:
+    rig = Rig()
+    rig.agent(Result("succeeded", version_after=TARGET))
+    assert "none -> 2.0.0" in line(result_of(rig.upgrade()))
+
+
+def test_an_unchanged_version_is_named_once() -> None:
+    rig = Rig()
+    rig.agent(Result("up_to_date", version_before=TARGET, version_after=TARGET))
+    assert line(result_of(rig.upgrade())).split()[4:] == [TARGET, "0.0", "s"]
+
+
+# Guest text.
+
+POISON = "\x1b[2J\x9b1m\u202e\u2028\r\nx"
+
+
+def poisoned() -> Rig:
+    """Every text that a guest, a relay or a hypervisor may choose is poison."""
+    rig = Rig(4)
+    rig.agent(Request(POISON))
+    rig.agent(
+        Result(
+            "succeeded",
+            stage=POISON,
+            code=POISON,
+            detail=POISON,
+            version_before=POISON,
+            version_after=POISON,
+            log_tail=POISON * 9,
+        )
+    )
+    rig.agent(Result(POISON[:16]), vm=1)
+    rig.agent(Result(POISON[:16]), vm=1)
+    rig.relay(Undeliverable("start", "x", POISON, POISON), vm=2)
+    rig.agent(Progress("busy", POISON), vm=3)
+    rig.relay(Refused(POISON, POISON), vm=3)
+    return rig
+
+
+def test_no_text_of_a_guest_reaches_a_terminal_as_it_is() -> None:
+    summary = summary_of(poisoned().campaign)
+    assert harmless(summary)
+    assert harmless(table(summary["results"]))
+    assert harmless([line(result) for result in summary["results"]])
+    assert "\\x1b[2J" in json.dumps(summary["results"][0]["log_tail"]).replace("\\\\", "\\")
+
+
+def test_no_name_of_a_domain_reaches_a_terminal_as_it_is() -> None:
+    campaign = Campaign(CAMPAIGN, "n")
+    for record in campaign.opening(OPENED, [(vm_uuid(0), POISON, POISON)], BEGIN):
+        campaign.apply(record)
+    assert harmless(summary_of(campaign))
+
+
+def test_a_long_log_is_cut_to_its_last_lines() -> None:
+    rig = Rig()
+    rig.agent(Result("failed", log_tail="\n".join(str(number) for number in range(900))))
+    log = result_of(rig.upgrade())["log_tail"]
+    assert (len(log), log[-1]) == (40, "899")
+
+
+@given(st.lists(wire_values.payloads(), max_size=6))
+def test_whatever_is_in_the_journal_the_report_is_harmless_and_its_lines_are_lines(
+    payloads: list[Any],
+) -> None:
+    rig = Rig(2)
+    for payload in payloads:
+        rig.agent(payload)
+    summary = summary_of(rig.campaign)
+    assert harmless(summary)
+    assert len(table(summary["results"])) == 1 + len(rows(2))
+    json.dumps(summary)
