@@ -89,7 +89,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         """Begin to follow when the coordinator starts."""
-        if task.action != COORDINATE or task.check_mode or not self._campaign_id or self._broker is None:
+        if _name(task) != COORDINATE or task.check_mode or not self._campaign_id or self._broker is None:
             return
         if PIKA_ERROR is not None:
             self._warn("the Python library pika is missing on the control node")
@@ -100,7 +100,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Learn of the campaign, or show the closing table."""
-        action = result.task.action
+        action = _name(result.task)
         if action in (START, INFO):
             self._learn(result)
         elif action == COORDINATE:
@@ -108,7 +108,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """The coordinator gave up: show how far the campaign came."""
-        if result.task.action == COORDINATE:
+        if _name(result.task) == COORDINATE:
             self._close([])
 
     def _learn(self, result: Any) -> None:
@@ -168,6 +168,11 @@ class Live:
         if now - self._last_summary >= SUMMARY_EVERY_S:
             self._last_summary = now
             self._show(f"[{now - self._began:6.1f} s] {sum_line(campaign.counts())}")
+
+
+def _name(task: Any) -> str:
+    """The full name of a task's action, also where the play uses a short one."""
+    return str(task.resolved_action or task.action)
 
 
 def _mode_for(vms: int) -> str:

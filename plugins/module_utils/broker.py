@@ -65,7 +65,12 @@ class BrokerOptions:
 
     @classmethod
     def from_arguments(cls, arguments: dict[str, Any]) -> BrokerOptions:
-        """The options among a module's or action's validated arguments."""
+        """The options among a module's or action's validated arguments.
+
+        :raises BrokerError: an option that cannot be meant so.
+        """
+        if not 0 < arguments["broker_timeout"] < float("inf"):
+            raise BrokerError(f"broker_timeout must be seconds above 0, not {arguments['broker_timeout']}")
         return cls(**{name[len("broker_") :]: arguments[name] for name in ARGUMENT_SPEC})
 
     def __str__(self) -> str:
@@ -147,7 +152,11 @@ class Broker:
         options = self._options
         tls = None
         if options.ca_cert:
-            tls = pika.SSLOptions(ssl.create_default_context(cafile=options.ca_cert), options.host)
+            try:
+                context = ssl.create_default_context(cafile=options.ca_cert)
+            except OSError as error:  # SSLError is one
+                raise BrokerError(f"broker_ca_cert {options.ca_cert} cannot be used: {error}") from error
+            tls = pika.SSLOptions(context, options.host)
         return pika.ConnectionParameters(
             host=options.host,
             port=options.port,
@@ -248,11 +257,15 @@ class Broker:
         :returns: the offset of the last record that it has now, -1 if it has none.
         :raises NoSuchStream: there is no such stream.
         """
+        return self._open_stream(stream, self._inbox.append)[1]
+
+    def _open_stream(self, stream: str, take: Callable[[Delivery], None]) -> tuple[Any, int]:
+        """Consume ``stream`` from its first record; the channel, and the offset of the last record."""
         last = self._last_offset(stream)
         channel = self._open_channel()
         self._request("basic_qos", channel, prefetch_count=WINDOW)
-        self._consume(channel, stream, "first", self._inbox.append)
-        return last
+        self._consume(channel, stream, "first", take)
+        return channel, last
 
     def hear_presence(self, queue: str) -> None:
         """Begin to hear presence on an exclusive queue of our own; `poll` brings what comes."""
@@ -267,18 +280,18 @@ class Broker:
 
         :raises NoSuchStream: there is no such stream.
         """
-        last = self.read(stream)
-        bodies: list[bytes] = []
-        reached = -1
-        while reached < last:
-            batch = self.poll(self._options.timeout)
-            if not batch:
-                raise BrokerError(
-                    f"RabbitMQ at {self._options} stopped sending {stream} at record {reached} of {last}"
-                )
-            reached = batch[-1].offset
-            bodies.extend(delivery.body for delivery in batch)
-        return bodies
+        records: list[Delivery] = []
+        channel, last = self._open_stream(stream, records.append)
+        while last >= 0 and (not records or records[-1].offset < last):
+            self._acknowledge()
+            self._await_more(records, stream)
+        self._acknowledge()
+        channel.close()
+        return [record.body for record in records]
+
+    def _await_more(self, records: list[Delivery], stream: str) -> None:
+        held = len(records)
+        self._await(lambda: len(records) > held, f"to send the next record of {stream}")
 
     def campaigns(self) -> list[bytes]:
         """Every record of the list of campaigns.
@@ -390,17 +403,15 @@ class Broker:
         self._connection.ioloop.stop()
 
     def _fail(self, problem: BrokerError) -> None:
-        self._problem = self._problem or problem
+        if not self._closing:
+            self._problem = self._problem or problem
         self._wake()
 
     def _on_open_error(self, _connection: Any, error: Any) -> None:
         self._fail(BrokerError(f"cannot use RabbitMQ at {self._options}: {_explain(error)}"))
 
     def _on_closed(self, _connection: Any, reason: Any) -> None:
-        if self._closing:
-            self._wake()
-        else:
-            self._fail(BrokerError(f"lost the connection to RabbitMQ at {self._options}: {_explain(reason)}"))
+        self._fail(BrokerError(f"lost the connection to RabbitMQ at {self._options}: {_explain(reason)}"))
 
     def _on_channel_closed(self, _channel: Any, reason: Any) -> None:
         if not isinstance(reason, ChannelClosedByBroker):

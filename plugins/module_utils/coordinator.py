@@ -21,6 +21,9 @@ from .wire import MESSAGES, Message, WireError, decode, encode
 IDLE_S = 5.0
 """Seconds after which a waiting coordinator looks at the clock, whatever the core says is due."""
 
+SILENCE_S = 30.0
+"""Seconds without a record, where records are known to be there, after which the broker counts as failed."""
+
 
 class CampaignError(Exception):
     """The campaign cannot be begun or continued; the text says why."""
@@ -44,15 +47,30 @@ class Coordinator:
     def begin(self, opened: Opened, vms: list[Row]) -> None:
         """Make the campaign's journal, write its opening, list it, and claim epoch 1.
 
+        :raises CampaignError: no campaign can have that policy or selection; nothing was made.
         :raises BrokerError: the journal exists already, or the broker fails.
         """
-        self._broker.declare_journal(self._journal)
-        self._broker.read(self._journal)
         now = time.time()
         opening = self.campaign.opening(opened, vms, now)
+        self._rehearse(opening)
+        self._broker.declare_journal(self._journal)
+        self._broker.read(self._journal)
         self._append(opening)
         self._list(opening[0])
         self._take(self.campaign.claim(self._host, now))
+
+    def _rehearse(self, opening: list[Message]) -> None:
+        """Fold the opening as every reader of the journal will."""
+        rehearsal = Campaign(self.campaign.campaign_id)
+        try:
+            for record in opening:
+                rehearsal.apply(decode(encode(record), RECORDS))
+        except WireError as error:
+            raise CampaignError(f"the campaign cannot be journaled: {error.detail}") from error
+        if not rehearsal.sealed:
+            raise CampaignError(
+                f"{rehearsal.problem}: is a VM selected twice, or named by something that is no UUID?"
+            )
 
     def resume(self) -> None:
         """Fold the journal and claim the next epoch.
@@ -61,8 +79,7 @@ class Coordinator:
         :raises NoSuchStream: the broker has no such campaign.
         """
         last = self._broker.read(self._journal)
-        while self._reached < last:
-            self._receive(IDLE_S)
+        self._read_until(lambda: self._reached >= last)
         if not self.campaign.sealed:
             raise CampaignError(
                 self.campaign.problem or f"campaign {self.campaign.campaign_id} was never sealed"
@@ -74,9 +91,16 @@ class Coordinator:
 
     def _take(self, claim: Message) -> None:
         self._append([claim])
-        while self.campaign.epoch < claim.epoch:
-            self._receive(IDLE_S)
+        self._read_until(lambda: self.campaign.epoch >= claim.epoch)
         self._check()
+
+    def _read_until(self, done: Callable[[], bool]) -> None:
+        """Fold what comes until ``done``; the broker has it already, so silence is a failure."""
+        while not done():
+            reached = self._reached
+            self._receive(SILENCE_S)
+            if self._reached == reached:
+                raise BrokerError(f"RabbitMQ sent nothing of {self._journal} for {SILENCE_S:g} s")
 
     def _check(self) -> None:
         if not self.campaign.mine:

@@ -11,13 +11,17 @@ and its nonce must be those of the highest claim before it in the journal.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Sequence, Tuple
 
 from .wire import MESSAGES, Payload, integer, number, registry, rows, text, texts
 
 CHUNK = 200
-"""VMs that one `Selected` record lists; 200 of the longest rows stay below the message limit."""
+"""Most VMs that one `Selected` record lists."""
+
+CHUNK_BYTES = 48 * 1024
+"""Most bytes that the rows of one `Selected` record take, so that with its envelope it stays below the message limit."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Selected(Payload):
     """Up to `CHUNK` selected VMs, each a row (VM UUID, domain name, compute node)."""
 
     TYPE = "selected"
-    vms: tuple[tuple[str, str, str], ...] = field(metadata=rows(CHUNK, 3, 64))
+    vms: tuple[tuple[str, str, str], ...] = field(metadata=rows(CHUNK, 3, 255))
 
 
 @dataclass(frozen=True)
@@ -117,9 +121,18 @@ Row = Tuple[str, str, str]
 
 
 def chunks(vms: Sequence[Row]) -> Iterator[Selected]:
-    """The selection as records of at most `CHUNK` rows."""
-    for first in range(0, len(vms), CHUNK):
-        yield Selected(vms=tuple(vms[first : first + CHUNK]))
+    """The selection as records of at most `CHUNK` rows and `CHUNK_BYTES` bytes."""
+    chunk: list[Row] = []
+    size = 0
+    for row in vms:
+        length = len(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if chunk and (len(chunk) == CHUNK or size + length > CHUNK_BYTES):
+            yield Selected(vms=tuple(chunk))
+            chunk, size = [], 0
+        chunk.append(row)
+        size += length
+    if chunk:
+        yield Selected(vms=tuple(chunk))
 
 
 def selection_digest(vms: Iterable[str]) -> str:

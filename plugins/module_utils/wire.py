@@ -449,10 +449,9 @@ def _envelope(message: Message) -> dict[str, Any]:
 
 
 def _message(body: dict[str, Any], types: Registry) -> Message:
-    if body.get("schema") != SCHEMA:
-        raise WireError(
-            "bad_schema", f"this reader knows schema {SCHEMA}, not {str(body.get('schema'))[:20]!r}"
-        )
+    schema = body.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
+        raise WireError("bad_schema", f"this reader knows schema {SCHEMA}, not {str(schema)[:20]!r}")
     payload_class = _payload_class(body, types)
     values = body.get("payload")
     if not isinstance(values, dict):

@@ -49,7 +49,7 @@ def frame(**body):
     say(json.dumps(body).encode() + b"\n")
 say(b"\n")
 frame(type="hello", nonce="n1", agent_version="0", vm="", generation="g", counter=0)
-buffer, until = b"", time.monotonic() + 15
+buffer, until = b"", time.monotonic() + 120
 while time.monotonic() < until:
     if not select.select([port], [], [], 1)[0]:
         continue
@@ -113,7 +113,9 @@ def typing_user(odd_domains: None) -> None:
 
 
 @pytest.fixture(scope="module")
-def results(odd_domains: None, hostile_guest: None, typing_user: None, iso: Path) -> Mapping[str, dict[str, Any]]:
+def results(
+    odd_domains: None, hostile_guest: None, typing_user: None, iso: Path
+) -> Mapping[str, dict[str, Any]]:
     """One campaign for the odd ones and some others: its results by name."""
     variables = {
         "target_version": "2.0.0",

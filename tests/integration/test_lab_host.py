@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from lab import cgroups, keys, mounts, paths, ssh
 from lab.machine import Machine
 from lab.waiting import wait_until

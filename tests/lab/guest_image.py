@@ -26,7 +26,7 @@ _GUEST_FILES = paths.SOURCES / "guest"
 _MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp")
 _DIRECTORIES = (*_MOUNT_POINTS, "bin", "opt", "root", "usr/lib/isolift", "var/lib")
 _BUILD_MIB = 400
-_AGENT_BUILDER = paths.REPOSITORY / "roles" / "guest_agent" / "files" / "build_zipapp.py"
+_AGENT_FILES = paths.REPOSITORY / "roles" / "guest_agent" / "files"
 _AGENT = "usr/lib/isolift/isolift-agent.pyz"
 
 
@@ -72,7 +72,7 @@ def build_agent(target: Path) -> None:
 
     :raise LabError: it cannot be built.
     """
-    run([sys.executable, _AGENT_BUILDER, target])
+    run([sys.executable, _AGENT_FILES / "build_zipapp.py", _AGENT_FILES / "isolift_agent", target])
 
 
 def write_initramfs(image: GuestImage, agent: Path, target: Path) -> None:

@@ -20,14 +20,16 @@ from unit.agent_support import NOW
 from isolift_agent import __version__, cli
 from isolift_agent.wire import Notification, Request, Result
 
-BUILDER = Path(__file__).resolve().parents[2] / "roles/guest_agent/files/build_zipapp.py"
+FILES = Path(__file__).resolve().parents[2] / "roles/guest_agent/files"
+BUILD = [sys.executable, str(FILES / "build_zipapp.py")]
+PACKAGE = FILES / "isolift_agent"
 SIZE_LIMIT = 256 * 1024
 
 
 def build(destination: Path, **environment: str) -> None:
     """Build the zipapp as the role does."""
     subprocess.run(
-        [sys.executable, BUILDER, destination], check=True, timeout=WAIT_S, env={**os.environ, **environment}
+        [*BUILD, PACKAGE, destination], check=True, timeout=WAIT_S, env={**os.environ, **environment}
     )
 
 
@@ -76,16 +78,14 @@ def test_whole_upgrade(zipapp: Path, tmp_path: Path) -> None:
 
 def test_destination_that_cannot_be_written(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, BUILDER, tmp_path / "absent" / "x.pyz"],
+        [*BUILD, PACKAGE, tmp_path / "absent" / "x.pyz"],
         capture_output=True,
         text=True,
         timeout=WAIT_S,
         check=False,
     )
     assert done.returncode == 2 and "absent" in done.stderr
-    usage = subprocess.run(
-        [sys.executable, BUILDER], capture_output=True, text=True, timeout=WAIT_S, check=False
-    )
+    usage = subprocess.run(BUILD, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert usage.returncode == 2 and "usage" in usage.stderr
 
 

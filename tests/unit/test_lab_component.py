@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from lab import paths
 
 INSTALLER = paths.SOURCES / "component" / "install.sh"

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
 from lab import cast, cli, debs, domains, inventory, kernel_modules, mounts
 from lab.console import parse_answer
 from lab.cpio import CpioWriter

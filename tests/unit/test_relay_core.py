@@ -60,6 +60,9 @@ START = wire.Start(
     deadline=2000.0,
     consent="auto",
 )
+OTHER_CAMPAIGN = ids.campaign_id(1_790_000_000_001, b"9876543210")
+OTHER_ISO = f"/var/lib/isolift/media/{OTHER_CAMPAIGN}/{'c' * 64}.iso"
+OTHER_START = replace(START, media_path=OTHER_ISO)
 PERMIT = wire.Notification(permit=1, expires_at=1600.0)
 REQUEST = wire.Request(installed_version="1.0.0")
 RESULT = wire.Result(outcome="succeeded")
@@ -353,7 +356,7 @@ def test_a_report_of_a_campaign_that_the_broker_does_not_know_is_refused(session
     assert session.frames() == [
         wire.Ack(session=session.session, message_id="g.1", refused="unknown_campaign")
     ]
-    assert session.of(EjectMedium) == []
+    assert session.the(EjectMedium).campaign_id == CAMPAIGN  # the disc is of no use any more
 
 
 def test_a_report_that_the_broker_refused_is_asked_for_again(session: Node) -> None:
@@ -626,6 +629,91 @@ def test_an_operation_of_an_earlier_life_does_not_end_one_of_this(session: Node)
     assert len(session.happens(MediumDone(VM, new.number)).frames()) == 1
 
 
+# Two campaigns and one drive
+
+
+def starts_two(node: Node) -> None:
+    """An upgrade goes on, and the start of another campaign comes."""
+    node.starts()
+    node.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN)
+
+
+def test_another_campaigns_start_waits_for_the_drive_in_the_agent(session: Node) -> None:
+    starts_two(session)
+    assert session.of(InsertMedium) == []
+    session.says(wire.Ack(session=session.session, message_id="d.1")).broker_answers()
+    insert = session.reports(RESULT).broker_answers().the(InsertMedium)
+    assert insert.path == OTHER_ISO
+    assert session.of(EjectMedium) == []
+    session.medium_is_done()
+    session.reports(RESULT, "g.2", **of_other_campaign())
+    assert session.broker_answers().the(EjectMedium).campaign_id == OTHER_CAMPAIGN
+
+
+def of_other_campaign() -> dict[str, str]:
+    return {"campaign_id": OTHER_CAMPAIGN, "upgrade_id": ids.upgrade_id(OTHER_CAMPAIGN, VM, 1)}
+
+
+def test_a_successor_whose_disc_does_not_get_in_is_told_and_the_old_disc_ejected(session: Node) -> None:
+    starts_two(session)
+    session.reports(RESULT).broker_answers().medium_is_done(Reason.NO_MEDIA, "gone")
+    [answer] = session.journaled()
+    assert answer.payload == wire.Undeliverable("start", "d.1", "no_media", "gone")
+    assert session.the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_successor_that_the_agent_refused_gets_no_disc(session: Node) -> None:
+    starts_two(session)
+    session.says(wire.Ack(session=session.session, message_id="d.1", refused="busy"))
+    assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_successor_that_ended_first_gets_no_disc(session: Node) -> None:
+    starts_two(session)
+    session.reports(RESULT, "g.2", **of_other_campaign())
+    assert session.broker_answers().of(EjectMedium) == []
+    assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_an_upgrade_past_its_deadline_keeps_the_drive_from_nobody(session: Node) -> None:
+    session.starts()
+    session.now = START.deadline
+    later = replace(OTHER_START, deadline=session.now + 60)
+    assert session.commands(later, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+
+
+@pytest.mark.parametrize(("generation", "counter"), [("new", 9), ("g", 2)])
+def test_an_agent_that_lost_its_journal_keeps_the_drive_from_nobody(
+    session: Node, generation: str, counter: int
+) -> None:
+    session.starts().says(wire.Hello(nonce="n", generation=generation, counter=counter))
+    [welcome] = (frame for frame in session.frames() if isinstance(frame, wire.Welcome))
+    session.session = welcome.session
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+
+
+def test_a_start_that_the_agent_refused_keeps_the_drive_from_nobody(session: Node) -> None:
+    session.commands(START).medium_is_done()
+    session.says(wire.Ack(session=session.session, message_id="c.1", refused="forgotten"))
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+
+
+def test_an_old_coordinators_start_does_not_cost_the_upgrade_its_disc(session: Node) -> None:
+    session.starts().commands(START, "c.2").medium_is_done()
+    session.says(wire.Ack(session=session.session, message_id="c.2", refused="stale_claim"))
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).of(InsertMedium) == []
+
+
+def test_a_late_result_of_an_earlier_attempt_leaves_the_disc_of_this_one(session: Node) -> None:
+    session.starts()
+    session.commands(START, "c.2", attempt=2).medium_is_done()
+    assert session.reports(RESULT).broker_answers().of(EjectMedium) == []
+
+
+def test_a_result_of_an_upgrade_that_began_before_the_relay_frees_the_drive(session: Node) -> None:
+    assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
+
+
 # The table
 
 
@@ -673,7 +761,7 @@ steps = st.lists(
         st.tuples(st.just("line"), lines),
         st.tuples(
             st.sampled_from(
-                ["domain", "no domain", "channel", "broker", "start", "permit", "report", "answer"]
+                ["domain", "no domain", "channel", "broker", "start", "permit", "report", "answer", "other"]
             ),
             st.integers(0, 3),
         ),
@@ -743,12 +831,17 @@ class World:
             self.happens(ChannelUp(VM) if self.channel_up else ChannelDown(VM))
         elif what == "broker":
             self.toggle_broker()
-        elif what in ("start", "permit") and self.broker_up and len(self.unacked) < 4:
+        elif what in ("start", "other", "permit") and self.broker_up and len(self.unacked) < 4:
             self.tag += 1
             self.unacked.add(self.tag)
-            payload = START if what == "start" else PERMIT
+            payload = {"start": START, "other": OTHER_START, "permit": PERMIT}[what]
+            campaign = OTHER_CAMPAIGN if what == "other" else CAMPAIGN
             self.happens(
-                Delivery(self.tag, VM, wire.encode(message(payload, f"c.{argument}", attempt=argument + 1)))
+                Delivery(
+                    self.tag,
+                    VM,
+                    wire.encode(message(payload, f"c.{argument}", campaign=campaign, attempt=argument + 1)),
+                )
             )
         elif what == "report" and self.channel_up:
             body = message(random.Random(argument).choice([REQUEST, RESULT]), f"g.{argument}")

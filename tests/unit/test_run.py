@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import run
+
 from lab.waiting import wait_until
 
 PASSED = '<testcase name="a"/>'

@@ -229,10 +229,17 @@ def test_the_longest_message_fits_into_a_frame_of_the_longest_session() -> None:
     assert wire.decode_frame(wire.encode_frame(carry)[:-1]) == carry
 
 
-def test_a_chunk_of_the_longest_names_fits_into_one_record() -> None:
-    rows = tuple(("0" * 36, "桌" * 64, "节" * 64) for _ in range(records.CHUNK))
-    (chunk,) = records.chunks(rows)
-    assert wire.decode(wire.encode(values.message(chunk)), RECORDS).payload == chunk
+def test_chunks_of_the_longest_names_fit_into_their_records() -> None:
+    rows = tuple(("0" * 36, "桌" * 255, "节" * 255) for _ in range(2 * records.CHUNK))
+    chunks = list(records.chunks(rows))
+    for chunk in chunks:
+        assert wire.decode(wire.encode(values.message(chunk)), RECORDS).payload == chunk
+    assert sum((chunk.vms for chunk in chunks), ()) == rows
+
+
+def test_chunks_of_short_names_are_full() -> None:
+    rows = tuple(("0" * 36, f"desk-{number}", "node") for number in range(2 * records.CHUNK + 1))
+    assert [len(chunk.vms) for chunk in records.chunks(rows)] == [records.CHUNK, records.CHUNK, 1]
 
 
 # Bytes that are no message.

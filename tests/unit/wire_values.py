@@ -182,7 +182,7 @@ PAYLOADS: dict[type[wire.Payload], dict[str, Kind]] = {
         "conditions": Rows(32, Text(500)),
         "opened_by": Text(128),
     },
-    records.Selected: {"vms": Rows(records.CHUNK, Rows(3, Text(64)))},
+    records.Selected: {"vms": Rows(records.CHUNK, Rows(3, Text(255)))},
     records.Sealed: {"count": Integer(0, 10_000_000), "digest": Text(64)},
     records.Claim: {"nonce": Text(64), "host": Text(253)},
     records.Held: {"nonce": Text(64), "reason": Text(300)},

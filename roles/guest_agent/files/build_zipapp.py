@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build the guest agent: ``python3 build_zipapp.py DEST`` writes one executable file that holds the whole package.
+"""Build a daemon: ``python3 build_zipapp.py PACKAGE DEST`` writes one executable file that holds the whole package.
 
 The same sources give the same bytes on every machine: entries are sorted, stored without compression and bear one fixed
 time. Shared files, which are symlinks in the package, become real files.
@@ -16,33 +16,32 @@ import zipfile
 from pathlib import Path
 
 SHEBANG = b"#!/usr/bin/env python3\n"
-PACKAGE = Path(__file__).resolve().parent / "isolift_agent"
 MAIN = """\
 import sys
 
-from isolift_agent.__main__ import main
+from {package}.__main__ import main
 
 sys.exit(main())
 """
 
 
-def build() -> bytes:
-    """The bytes of the zipapp."""
+def build(package: Path) -> bytes:
+    """The bytes of the zipapp that runs ``main`` of ``package``'s ``__main__``."""
     buffer = io.BytesIO()
     buffer.write(SHEBANG)
     with zipfile.ZipFile(buffer, "a") as archive:
-        _add(archive, "__main__.py", MAIN.encode("utf-8"))
-        for source in sorted(PACKAGE.glob("*.py")):
-            _add(archive, f"{PACKAGE.name}/{source.name}", source.read_bytes())
+        _add(archive, "__main__.py", MAIN.format(package=package.name).encode("utf-8"))
+        for source in sorted(package.glob("*.py")):
+            _add(archive, f"{package.name}/{source.name}", source.read_bytes())
     return buffer.getvalue()
 
 
-def write(destination: Path) -> None:
-    """Put the zipapp at ``destination``, whole or not at all.
+def write(package: Path, destination: Path) -> None:
+    """Put the zipapp of ``package`` at ``destination``, whole or not at all.
 
     :raises OSError: the directory cannot be written, or a shared file is missing.
     """
-    data = build()
+    data = build(package)
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
     try:
         temporary.write_bytes(data)
@@ -55,13 +54,17 @@ def write(destination: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """The command: exit status 0, or 2 with a message on standard error."""
-    if len(arguments) != 1:
-        print("usage: build_zipapp.py DEST", file=sys.stderr)
+    if len(arguments) != 2:
+        print("usage: build_zipapp.py PACKAGE DEST", file=sys.stderr)
+        return 2
+    package, destination = (Path(argument) for argument in arguments)
+    if not (package / "__main__.py").exists():
+        print(f"cannot build {destination}: {package} is no package with a __main__.py", file=sys.stderr)
         return 2
     try:
-        write(Path(arguments[0]))
+        write(package, destination)
     except OSError as error:
-        print(f"cannot build {arguments[0]}: {error}", file=sys.stderr)
+        print(f"cannot build {destination}: {error}", file=sys.stderr)
         return 2
     return 0
 

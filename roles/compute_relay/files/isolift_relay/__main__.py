@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starts the relay: ``python3 -m isolift_relay --config /etc/isolift/relay.json``."""
+"""Starts the relay: ``python3 isolift-relay.pyz --config /etc/isolift/relay.json``."""
 
 from __future__ import annotations
 

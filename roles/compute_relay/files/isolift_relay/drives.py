@@ -1,18 +1,29 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The drives: one operation on a VM's drive at a time, a disc before its start is handed over, ejection after a result."""
+"""The way down, and the drives: a start is handed over once its disc is in the drive.
+
+One operation at a time on a VM's drive; commands wait behind it. A disc stays until its upgrade is over: an agent takes one
+upgrade after the other, so another campaign's start is handed over at once and its disc follows when the drive is free.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from . import wire
 from .desk import Desk
 from .events import AckDelivery, EjectDue, EjectMedium, InsertMedium, Level, Log, MediumDone, Wake
 from .media import Reason
-from .sessions import Command, Ejection, Operation, State, Vm
+from .sessions import Command, Ejection, Operation, State, Tenant, Vm
 
 RETRIED = (Reason.TRAY_LOCKED, Reason.MEDIA_ERROR)
 """What may pass by itself, such as a disc that is still mounted."""
+
+_EXPLAINED = {
+    "no_agent": "the agent has no session with the relay",
+    "expired": "the permit ran out before it could be handed over",
+}
 
 
 class Drives:
@@ -26,16 +37,38 @@ class Drives:
         vm.waiting.append(command)
         self._advance(vm)
 
-    def wish_ejection(self, vm: Vm, campaign_id: str) -> None:
-        """The upgrade is over: the campaign's disc leaves the drive as soon as nothing else is done to it."""
-        vm.ejection = Ejection(campaign_id)
-        self._advance(vm)
+    def acknowledged(self, vm: Vm, command: wire.Message, refused: bool) -> None:
+        """The agent took a command, or never will."""
+        if not isinstance(command.payload, wire.Start):
+            return
+        if refused and _is(vm.successor, command):
+            vm.successor = None
+        if refused:
+            self._unsettle(vm, command)
+        elif vm.tenant is not None and _is(vm.tenant.start, command):
+            vm.tenant = replace(vm.tenant, accepted=True)
+
+    def over(self, vm: Vm, result: wire.Message) -> None:
+        """The upgrade's result is safe: its disc leaves the drive as soon as nothing else is done to it."""
+        vm.finished = result.upgrade_id
+        if _is(vm.successor, result):
+            vm.successor = None
+        if vm.tenant is not None and _is(vm.tenant.start, result):
+            self._vacate(vm)
+        elif vm.tenant is None and vm.ejection is None:  # begun under an earlier run of the relay
+            self._wish(vm, Ejection(result.campaign_id))
+
+    def release(self, vm: Vm) -> None:
+        """The agent does not know the upgrade whose disc is in the drive: the next start may take it."""
+        if vm.successor is not None:
+            self._vacate(vm)
+        else:
+            vm.tenant = None
 
     def due(self, vm: Vm, tries: int) -> None:
         """The pause before another try to eject is over."""
         if vm.ejection is not None and vm.ejection.tries == tries:
-            vm.ejection = Ejection(vm.ejection.campaign_id, tries)
-            self._advance(vm)
+            self._wish(vm, replace(vm.ejection, due=True))
 
     def done(self, vm: Vm, event: MediumDone) -> None:
         """The operation is over."""
@@ -47,6 +80,7 @@ class Drives:
         elif operation is not None and event.reason is None:
             self._hand_over(vm, operation)
         elif operation is not None and event.reason is not None:
+            self._unsettle(vm, operation.message)
             self._desk.undeliverable(operation, event.reason.value, event.detail)
         self._advance(vm)
 
@@ -66,34 +100,30 @@ class Drives:
         if isinstance(vm.operation, Command):
             vm.operation = Command(None, vm.operation.message)
 
+    # Commands
+
     def _advance(self, vm: Vm) -> None:
         while vm.operation is None:
             if vm.ejection is not None and vm.ejection.due:
                 ejection, vm.ejection = vm.ejection, None
-                number = self._begin(vm, ejection)
-                self._desk.emit(EjectMedium(vm.uuid, number, ejection.campaign_id))
+                self._begin(vm, ejection)
             elif vm.waiting:
                 self._next(vm, vm.waiting.popleft())
             else:
                 return
 
-    def _begin(self, vm: Vm, operation: Operation) -> int:
-        vm.operation = operation
-        vm.operation_number = self._desk.number()
-        return vm.operation_number
-
     def _next(self, vm: Vm, command: Command) -> None:
         message = command.message
-        problem = self._problem(vm, message)
-        if problem:
-            self._desk.undeliverable(command, problem, f"{vm.name}: {_EXPLAINED[problem]}")
-        elif isinstance(message.payload, wire.Start) and message.upgrade_id != vm.finished:
-            if vm.ejection is not None and vm.ejection.campaign_id == message.campaign_id:
-                vm.ejection = None
-            number = self._begin(vm, command)
-            self._desk.emit(InsertMedium(vm.uuid, number, message.payload.media_path))
-        else:
-            self._hand_over(vm, command)
+        is_new = isinstance(message.payload, wire.Start) and message.upgrade_id != vm.finished
+        if is_new and not self._problem(vm, message):
+            if not self._is_taken(vm, message):
+                if vm.ejection is not None and vm.ejection.campaign_id == message.campaign_id:
+                    vm.ejection = None
+                self._begin(vm, command)
+                return
+            if vm.successor is None or _is(vm.successor, message) or self._is_past(vm.successor):
+                vm.successor = message
+        self._hand_over(vm, command)
 
     def _problem(self, vm: Vm, message: wire.Message) -> str:
         if isinstance(message.payload, wire.Notification) and message.payload.expires_at <= self._desk.now:
@@ -103,13 +133,13 @@ class Drives:
     def _hand_over(self, vm: Vm, command: Command) -> None:
         if command.tag is None:
             return  # the coordinator sends it again
-        problem = self._problem(vm, command.message)
+        message = command.message
+        problem = self._problem(vm, message)
         if problem:
             self._desk.undeliverable(command, problem, f"{vm.name}: {_EXPLAINED[problem]}")
             return
-        message = command.message
         if isinstance(message.payload, wire.Start):
-            if vm.started is None or vm.started.upgrade_id != message.upgrade_id:
+            if not _is(vm.started, message):
                 vm.refusals = 0
             vm.started = message
         vm.handed[message.message_id] = message
@@ -118,30 +148,72 @@ class Drives:
         self._desk.write(vm, wire.Carry(session=vm.session, now=self._desk.now, message=message))
         self._desk.emit(AckDelivery(command.tag))
 
+    # The drive
+
+    def _is_taken(self, vm: Vm, message: wire.Message) -> bool:
+        """Whether the drive holds the disc of another campaign whose upgrade goes on."""
+        if vm.tenant is None or vm.tenant.start.campaign_id == message.campaign_id:
+            return False
+        return not self._is_past(vm.tenant.start)
+
+    def _is_past(self, start: wire.Message) -> bool:
+        return isinstance(start.payload, wire.Start) and start.payload.deadline <= self._desk.now
+
+    def _unsettle(self, vm: Vm, start: wire.Message) -> None:
+        """The disc of ``start`` did not get in, or its agent refused it; one that it had accepted before goes on."""
+        if vm.tenant is not None and _is(vm.tenant.start, start) and not vm.tenant.accepted:
+            self.release(vm)
+
+    def _vacate(self, vm: Vm) -> None:
+        """The tenant leaves; the drive goes to its successor or stays empty."""
+        tenant, vm.tenant = vm.tenant, None
+        successor, vm.successor = vm.successor, None
+        if tenant is not None:
+            past = successor is None or self._is_past(successor)
+            self._wish(vm, Ejection(tenant.start.campaign_id, None if past else successor))
+
+    def _wish(self, vm: Vm, ejection: Ejection) -> None:
+        vm.ejection = ejection
+        self._advance(vm)
+
+    def _begin(self, vm: Vm, operation: Operation) -> None:
+        vm.operation = operation
+        vm.operation_number = number = self._desk.number()
+        start = operation.message if isinstance(operation, Command) else operation.successor
+        if start is not None and isinstance(start.payload, wire.Start):
+            if vm.tenant is None or not _is(vm.tenant.start, start):
+                vm.tenant = Tenant(start)
+            self._desk.emit(InsertMedium(vm.uuid, number, start.payload.media_path))
+        elif isinstance(operation, Ejection):
+            self._desk.emit(EjectMedium(vm.uuid, number, operation.campaign_id))
+
     def _ejected(self, vm: Vm, ejection: Ejection, event: MediumDone) -> None:
         if event.reason is None:
             return
+        start = ejection.successor
+        if start is not None:
+            self._unsettle(vm, start)
+            command = (start.payload.TYPE, start.message_id)
+            self._desk.tell(start, wire.Undeliverable(*command, event.reason.value, event.detail[:300]))
+            vm.ejection = vm.ejection or replace(ejection, successor=None)
+        else:
+            self._retry(vm, ejection, event.reason, event.detail)
+
+    def _retry(self, vm: Vm, ejection: Ejection, reason: Reason, detail: str) -> None:
         tries = ejection.tries + 1
-        again = event.reason in RETRIED and tries < self._desk.limits.eject_tries and vm.ejection is None
+        again = reason in RETRIED and tries < self._desk.limits.eject_tries and vm.ejection is None
         what = (
-            "will try again"
-            if again
-            else "the disc stays in the drive until it is ejected by hand or by cleanup"
+            "will try again" if again else "it stays in the drive until it is ejected by hand or by cleanup"
         )
-        self._desk.emit(
-            Log(
-                Level.WARNING,
-                f"{vm.name} ({vm.uuid}): could not eject, {event.reason.value}: {event.detail}; {what}",
-            )
-        )
+        text = f"{vm.name} ({vm.uuid}): could not eject the disc, {reason.value}: {detail}; {what}"
+        self._desk.emit(Log(Level.WARNING, text))
         if again:
-            vm.ejection = Ejection(ejection.campaign_id, tries, due=False)
+            vm.ejection = Ejection(ejection.campaign_id, tries=tries, due=False)
             self._desk.emit(
                 Wake(self._desk.limits.eject_pause_s * 2 ** (tries - 1), EjectDue(vm.uuid, tries))
             )
 
 
-_EXPLAINED = {
-    "no_agent": "the agent has no session with the relay",
-    "expired": "the permit ran out before it could be handed over",
-}
+def _is(start: wire.Message | None, message: wire.Message) -> bool:
+    """Whether both are about the same upgrade."""
+    return start is not None and start.upgrade_id == message.upgrade_id

@@ -68,9 +68,8 @@ class Reports:
         if vm.state is State.OPEN:
             refused = "" if outcome is Outcome.CONFIRMED else "unknown_campaign"
             self._desk.write(vm, wire.Ack(vm.session, sent.message.message_id, refused))
-        if outcome is Outcome.CONFIRMED and isinstance(sent.message.payload, wire.Result):
-            vm.finished = sent.message.upgrade_id
-            self._drives.wish_ejection(vm, sent.message.campaign_id)
+        if isinstance(sent.message.payload, wire.Result):
+            self._drives.over(vm, sent.message)
 
     def _frame(self, vm: Vm, frame: wire.Payload) -> None:
         if isinstance(frame, wire.Hello):
@@ -94,6 +93,10 @@ class Reports:
             return
         vm.step(Kind.HELLO)
         vm.session = desk.unique()
+        generation, counter = vm.journal
+        if generation and (hello.generation != generation or hello.counter < counter):
+            self._drives.release(vm)
+        vm.journal = (hello.generation, hello.counter)
         if vm.garbage:
             desk.log(vm, f"{vm.garbage} lines before the hello were thrown away")
         vm.garbage = 0
@@ -115,6 +118,7 @@ class Reports:
         command = vm.handed.pop(ack.message_id, None)
         if command is None:
             return
+        self._drives.acknowledged(vm, command, refused=bool(ack.refused))
         name, message_id = command.payload.TYPE, command.message_id
         if ack.refused:
             self._desk.tell(command, wire.Undeliverable(name, message_id, "refused", ack.refused))

@@ -76,11 +76,23 @@ class Command:
 
 @dataclass(frozen=True)
 class Ejection:
-    """Wish to eject the disc of a campaign, whose result is safe. ``due`` is false while a retry waits."""
+    """Wish to take the disc of a campaign out, because its upgrade is over, and to put that of ``successor`` in.
+
+    ``due`` is false while a retry waits.
+    """
 
     campaign_id: str
+    successor: Message | None = None
     tries: int = 0
     due: bool = True
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """The upgrade whose disc is in the drive, by its start; ``accepted`` once the agent acknowledged that."""
+
+    start: Message
+    accepted: bool = False
 
 
 Operation = Union[Command, Ejection]
@@ -96,12 +108,15 @@ class Vm:
     limits: Limits
     state: State = State.ABSENT
     session: str = ""
+    journal: tuple[str, int] = ("", 0)  # generation and counter of the agent's journal at its last hello
     garbage: int = 0  # lines thrown away since the last hello
     knocked_at: float = 0.0
     knock_due: bool = False
     operation: Operation | None = None  # what is being done to the drive
     operation_number: int = 0
     ejection: Ejection | None = None  # what is to be done to it next
+    tenant: Tenant | None = None  # whom it belongs to
+    successor: Message | None = None  # the start that the agent put behind the tenant's
     waiting: deque[Command] = field(default_factory=deque)  # behind the operation
     handed: OrderedDict[str, Message] = field(
         default_factory=OrderedDict

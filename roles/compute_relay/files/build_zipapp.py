@@ -1,0 +1,1 @@
+../../guest_agent/files/build_zipapp.py
