@@ -450,7 +450,7 @@ def _envelope(message: Message) -> dict[str, Any]:
 
 def _message(body: dict[str, Any], types: Registry) -> Message:
     schema = body.get("schema")
-    if type(schema) is not int or schema != SCHEMA:
+    if isinstance(schema, (bool, float)) or schema != SCHEMA:  # 1.0 and true only equal it
         raise WireError("bad_schema", f"this reader knows schema {SCHEMA}, not {str(schema)[:20]!r}")
     payload_class = _payload_class(body, types)
     values = body.get("payload")

@@ -102,7 +102,7 @@ def agents(relay: Relay, results: dict[str, Result]) -> Iterator[None]:
 
 def test_a_campaign_from_its_start_to_its_closing(journals_of_test: Journals) -> None:
     rows = vms(3)
-    (good, _, _), (bad, _, _), (off, _, _) = rows
+    (good, _unused, _unused), (bad, _unused, _unused), (off, _unused, _unused) = rows
     results = {good: SUCCEEDED, bad: Result("failed", stage="install", code="exit_code", exit_code=3)}
     campaign, first = begun(journals_of_test, rows, deadline_s=5.0)
     relay = journals_of_test.relay(campaign, [good, bad])

@@ -21,7 +21,7 @@ def hierarchies() -> list[Path]:
     """Where the control group hierarchies of this machine are mounted for writing."""
     points = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, point, kind, options = line.split()[:4]
+        _unused, point, kind, options = line.split()[:4]
         words = options.split(",")
         if kind in ("cgroup", "cgroup2") and "rw" in words and _UNUSED not in words:
             points.append(Path(point))
@@ -40,5 +40,5 @@ def remove(name: str) -> None:
     """Remove the group ``name`` and all below it; its processes must have ended."""
     for point in hierarchies():
         if (point / name).is_dir():
-            for directory, _, _ in os.walk(point / name, topdown=False):
+            for directory, _unused, _unused in os.walk(point / name, topdown=False):
                 os.rmdir(directory)

@@ -65,7 +65,7 @@ def parse_answer(answer: str, mark: str) -> tuple[str, int]:
 
     Whatever an earlier, abandoned command left before the first mark is dropped.
     """
-    _, output, status = answer.split(mark, 2)
+    _unused, output, status = answer.split(mark, 2)
     return output.removeprefix("\n"), int(status)
 
 

@@ -53,7 +53,7 @@ def dependency(package: str) -> str:
     :raise LabError: apt does not know ``package``, or it depends on nothing.
     """
     for line in run(["apt-cache", "depends", "--important", package]).splitlines():
-        kind, _, name = line.strip().partition(": ")
+        kind, _unused, name = line.strip().partition(": ")
         if kind == "Depends":
             return name
     raise LabError(f"{package} depends on no package: run `apt-get update`")

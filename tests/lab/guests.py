@@ -56,7 +56,7 @@ def states(node: Node) -> dict[str, str]:
     :raise LabError: libvirt on ``node`` does not answer.
     """
     lines = ssh.run_on(node, "virsh -q list --all", timeout=_COMMAND_SECONDS).splitlines()
-    return {name: state for _, name, state in (line.split(None, 2) for line in lines)}
+    return {name: state for _unused, name, state in (line.split(None, 2) for line in lines)}
 
 
 def wait_until_up(guests: Iterable[Guest] = GUESTS) -> None:

@@ -120,7 +120,7 @@ class Relay:
         return [item.payload.TYPE + getattr(item.payload, "stage", "") for item in self.messages]
 
     def _serve(self, timeout_s: float) -> None:
-        ready, _, _ = select.select([self._master], [], [], timeout_s)
+        ready, _unused, _unused = select.select([self._master], [], [], timeout_s)
         if not ready:
             return
         for line in self._lines.feed(os.read(self._master, 65536)):

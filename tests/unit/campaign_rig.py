@@ -172,7 +172,7 @@ class Rig:
 
     def recorded(self, kind: type[Payload]) -> list[Any]:
         """The payloads of this type in the journal."""
-        return [record.payload for record in self.journal if type(record.payload) is kind]
+        return [record.payload for record in self.journal if isinstance(record.payload, kind)]
 
 
 def kinds(messages: list[Message]) -> list[str]:

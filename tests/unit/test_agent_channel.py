@@ -95,7 +95,7 @@ def test_more_than_is_read_at_once_is_not_forgotten(port: Port) -> None:
 def test_host_that_does_not_read_blocks_nothing(port: Port) -> None:
     port.lines(lambda _found: port.channel.host)
     line = b"w" * READ_SIZE + b"\n"
-    for _ in range(20):
+    for _unused in range(20):
         port.channel.send(line)
     received = b""
     port.host.settimeout(WAIT_S)
@@ -109,7 +109,7 @@ def test_host_that_does_not_read_blocks_nothing(port: Port) -> None:
 
 def test_host_that_never_reads_loses_the_port(port: Port) -> None:
     with pytest.raises(PortLost, match="unread"):
-        for _ in range(2 * UNSENT_LIMIT // READ_SIZE):
+        for _unused in range(2 * UNSENT_LIMIT // READ_SIZE):
             port.channel.send(b"w" * READ_SIZE)
 
 

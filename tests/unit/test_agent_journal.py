@@ -199,7 +199,7 @@ def test_long_journal_is_rewritten_and_counts_on(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.open()
     block = {"text": "x" * (COMPACT_ABOVE // 4)}
-    for _ in range(4):
+    for _unused in range(4):
         journal.append(block, whole)
     assert journal.path.stat().st_size < COMPACT_ABOVE // 4
     journal.append({"last": 1}, whole)

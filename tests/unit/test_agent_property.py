@@ -49,7 +49,7 @@ commands = st.builds(
 failures = st.sampled_from([None, None, events.Failure("verify", "unsigned", "no signature")])
 versions = st.sampled_from(["", "1.0.0", "2.0.0"])
 task_events = st.one_of(
-    st.builds(lambda version, upgrade: inspected(version, upgrade), versions, st.sampled_from(IDS)),
+    st.builds(inspected, versions, st.sampled_from(IDS)),
     st.builds(events.Prepared, st.sampled_from(IDS), st.booleans(), failures),
     st.builds(events.Answered, st.sampled_from(IDS), st.booleans()),
     st.builds(events.Installed, st.sampled_from(IDS), versions, st.sampled_from([None, 0, 1]), st.booleans()),

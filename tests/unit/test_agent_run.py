@@ -503,7 +503,7 @@ def test_control_socket_serves_anybody_but_no_flood(guest: Guest, relay: Relay) 
     with RunningAgent(guest) as agent:
         path = guest.config.control_socket
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
-        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(20)]
+        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _unused in range(20)]
         try:
             for client in idle:
                 client.connect(str(path))

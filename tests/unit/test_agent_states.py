@@ -32,7 +32,8 @@ def test_pair_moves_or_is_refused(state: State, kind: Kind) -> None:
 
 def test_every_state_is_reached_and_every_upgrade_can_end() -> None:
     forward = {
-        state: {target for (source, _), target in TRANSITIONS.items() if source is state} for state in State
+        state: {target for (source, _unused), target in TRANSITIONS.items() if source is state}
+        for state in State
     }
     assert _reached(forward, State.IDLE) == set(State)
     for state in State:

@@ -311,7 +311,7 @@ def test_the_deadline_does_not_take_back_a_result_that_came_first() -> None:
     rig = Rig()
     notified(rig)
     rig.agent(Progress("installing"))
-    (ended,), _ = rig.decide(DEADLINE - rig.now)
+    (ended,), _unused = rig.decide(DEADLINE - rig.now)
     rig.agent(SUCCEEDED)
     rig.append(ended)
     assert rig.outcome()[0] is State.SUCCEEDED
@@ -319,10 +319,10 @@ def test_the_deadline_does_not_take_back_a_result_that_came_first() -> None:
 
 def test_a_campaign_is_closed_exactly_once_whatever_is_heard_meanwhile() -> None:
     rig = Rig(2)
-    endings, _ = rig.decide(DEADLINE - BEGIN)
+    endings, _unused = rig.decide(DEADLINE - BEGIN)
     for ending in endings:
         rig.append(ending)
-    (closed,), _ = rig.decide()
+    (closed,), _unused = rig.decide()
     rig.agent(SUCCEEDED)  # late
     rig.campaign.present(vm_uuid(1))
     assert rig.decide(1.0) == ([], [])

@@ -107,7 +107,7 @@ def test_no_permit_follows_once_the_installer_may_have_run() -> None:
 def test_a_request_that_comes_while_a_decision_is_on_its_way_does_not_cause_a_second_one() -> None:
     rig = Rig()
     requested(rig)
-    decisions, _ = rig.decide()
+    decisions, _unused = rig.decide()
     assert kinds(decisions) == ["notified"]
     rig.agent(REQUEST)
     assert rig.decide() == ([], [])
@@ -133,11 +133,11 @@ def test_a_permit_is_sent_only_after_its_decision_was_read_back() -> None:
 
 def test_an_ending_takes_effect_only_when_it_was_read_back() -> None:
     rig = Rig()
-    (ended,), _ = rig.decide(DEADLINE - BEGIN)
+    (ended,), _unused = rig.decide(DEADLINE - BEGIN)
     assert not rig.campaign.finished
     assert rig.decide(1.0) == ([], [])
     rig.append(ended)
-    (closed,), _ = rig.decide()
+    (closed,), _unused = rig.decide()
     assert rig.campaign.finished and not rig.campaign.closed
     rig.append(closed)
     assert rig.campaign.closed
@@ -239,7 +239,7 @@ def test_the_coordinator_says_when_it_next_has_something_to_do() -> None:
     assert rig.campaign.next_due() == 0.0
     rig.settle(RESEND_S)
     assert rig.campaign.next_due() == DEADLINE
-    (ended,), _ = rig.decide(DEADLINE - rig.now)
+    (ended,), _unused = rig.decide(DEADLINE - rig.now)
     assert rig.campaign.next_due() is None  # it waits for its decision to come back
     rig.append(ended)
     rig.settle()

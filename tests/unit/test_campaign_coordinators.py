@@ -190,7 +190,7 @@ def test_a_decision_that_died_with_its_coordinator_is_made_again() -> None:
 def test_a_decision_that_came_after_the_next_claim_is_made_again() -> None:
     rig = Rig()
     requested(rig)
-    (late,), _ = rig.decide()
+    (late,), _unused = rig.decide()
     rig.resume("nonce-2")
     rig.append(late)
     assert rig.state() is State.REQUESTED

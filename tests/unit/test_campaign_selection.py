@@ -155,7 +155,7 @@ def test_the_cost_of_a_request_does_not_grow_with_the_campaign() -> None:
 def test_the_deadline_costs_one_look_at_every_upgrade_and_no_more() -> None:
     rig = Rig(300)
     rig.settle()
-    decisions, _ = rig.decide(DEADLINE - BEGIN)
+    decisions, _unused = rig.decide(DEADLINE - BEGIN)
     assert len(decisions) == 300
 
     def read_back() -> None:

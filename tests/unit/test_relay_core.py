@@ -223,6 +223,15 @@ def test_a_frame_of_an_unknown_session_is_dropped_and_knocked_at(session: Node) 
     assert session.says(wire.Ack(session="unknown", message_id="c.1")).of(Publish) == []
 
 
+def test_a_hello_that_drowned_in_an_old_sessions_lines_is_asked_for_again(node: Node) -> None:
+    node.happens(*(Line(VM, b"left over") for _time in range(200)))
+    wake = node.the(Wake)
+    assert node.says(wire.Hello(nonce="n")).effects == []
+    node.now += wake.after_s
+    assert node.happens(wake.event).frames() == [wire.Knock()]
+    node.opens()
+
+
 def test_knocks_keep_their_distance(session: Node) -> None:
     session.now += 10
     session.session = "unknown"
@@ -750,21 +759,22 @@ lines = st.one_of(
         st.one_of(
             st.builds(wire.Hello, nonce=st.text(st.characters(codec="ascii"), max_size=8)),
             st.builds(
-                wire.Ack, session=st.sampled_from(["", "run.1", "run.2"]), message_id=st.sampled_from("abc")
+                wire.Ack,
+                session=st.sampled_from(["", "run.1", "run.2"]),
+                message_id=st.sampled_from(["c.0", "c.1", "c.2"]),
+                refused=st.sampled_from(["", "no"]),
             ),
             st.just(wire.Knock()),
         ),
     ),
 )
+HELLO = wire.encode_frame(wire.Hello(nonce="n", generation="g"))
+OFTEN = ["start", "other", "permit", "report", "report", "answer", "answer", "answer"]
+SELDOM = ["domain", "no domain", "channel", "broker"]
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("line"), lines),
-        st.tuples(
-            st.sampled_from(
-                ["domain", "no domain", "channel", "broker", "start", "permit", "report", "answer", "other"]
-            ),
-            st.integers(0, 3),
-        ),
+        st.tuples(st.sampled_from(3 * OFTEN + SELDOM), st.integers(0, 3)),
     ),
     max_size=60,
 )
@@ -780,8 +790,7 @@ class World:
         self.broker_up = self.domain_up = self.channel_up = False
         self.unanswered: list[Event] = []
         self.unacked: set[int] = set()
-        self.refusals = 0
-        self.tag = 0
+        self.refusals = self.reported = self.tag = 0
         self.session = ""
 
     def happens(self, event: Event) -> None:
@@ -822,7 +831,7 @@ class World:
                 self.happens(Line(VM, argument))
         elif what == "domain":
             self.domain_up = True
-            self.happens(DomainUp(VM, "desk", f"/run/{argument}"))
+            self.happens(DomainUp(VM, "desk", f"/run/{argument // 3}"))
         elif what == "no domain":
             self.domain_up = False
             self.happens(DomainDown(VM))
@@ -840,11 +849,16 @@ class World:
                 Delivery(
                     self.tag,
                     VM,
-                    wire.encode(message(payload, f"c.{argument}", campaign=campaign, attempt=argument + 1)),
+                    wire.encode(
+                        message(payload, f"c.{argument}", campaign=campaign, attempt=argument // 3 + 1)
+                    ),
                 )
             )
         elif what == "report" and self.channel_up:
-            body = message(random.Random(argument).choice([REQUEST, RESULT]), f"g.{argument}")
+            campaign = (CAMPAIGN, OTHER_CAMPAIGN)[argument % 2]
+            self.reported += 1
+            payload = (REQUEST, RESULT)[argument // 2]
+            body = message(payload, f"g.{self.reported}", campaign=campaign)
             frame = wire.Carry(session=self.session, now=0.0, message=body)
             self.happens(Line(VM, wire.encode_frame(frame).strip()))
         elif what == "answer" and self.unanswered:
@@ -859,15 +873,15 @@ class World:
 
 
 @given(steps)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500)
 def test_whatever_happens_the_relay_neither_fails_nor_grows(story: list[tuple[str, int | bytes]]) -> None:
     world = World()
-    for what, argument in story:
+    opening: list[tuple[str, int | bytes]] = [("broker", 0), ("domain", 0), ("channel", 0), ("line", HELLO)]
+    for what, argument in opening + story:
         world.step(what, argument)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))
-@settings(max_examples=200, deadline=None)
 def test_no_bytes_of_a_guest_harm_the_relay(data: list[bytes]) -> None:
     node = Node()
     node.happens(BrokerUp(), DomainUp(VM, "desk", "/run/desk.sock"), ChannelUp(VM)).opens().starts()

@@ -35,8 +35,10 @@ NODES: Nodes = {
 }
 
 
-def names(patterns: Sequence[str] = (), excludes: Sequence[str] = (), nodes: Nodes = NODES) -> list[str]:
-    return [candidate.name for candidate in select(nodes, patterns, excludes)]
+def names(
+    patterns: Sequence[str] = (), excludes: Sequence[str] = (), nodes: Nodes | None = None
+) -> list[str]:
+    return [candidate.name for candidate in select(NODES if nodes is None else nodes, patterns, excludes)]
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_moves_lead_among_the_states_that_are_under_way_and_the_deadline_ends_ea
 
 def test_every_state_can_be_reached_and_every_event_moves_something() -> None:
     reached = {State.PENDING}
-    while more := {target for (state, _), target in TRANSITIONS.items() if state in reached} - reached:
+    while more := {target for (state, _unused), target in TRANSITIONS.items() if state in reached} - reached:
         reached |= more
     assert reached == set(UNDER_WAY)
     assert {event for _state, event in TRANSITIONS} == set(Event)

@@ -230,7 +230,7 @@ def test_the_longest_message_fits_into_a_frame_of_the_longest_session() -> None:
 
 
 def test_chunks_of_the_longest_names_fit_into_their_records() -> None:
-    rows = tuple(("0" * 36, "桌" * 255, "节" * 255) for _ in range(2 * records.CHUNK))
+    rows = tuple(("0" * 36, "桌" * 255, "节" * 255) for _unused in range(2 * records.CHUNK))
     chunks = list(records.chunks(rows))
     for chunk in chunks:
         assert wire.decode(wire.encode(values.message(chunk)), RECORDS).payload == chunk

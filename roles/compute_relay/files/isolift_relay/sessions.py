@@ -50,6 +50,7 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
     (State.CONNECTED, Kind.BROKER_DOWN): State.CONNECTED,
     (State.CONNECTED, Kind.CHANNEL_DOWN): State.CONNECTING,
     (State.CONNECTED, Kind.DOMAIN_DOWN): State.ABSENT,
+    (State.KNOCKED, Kind.KNOCK): State.KNOCKED,
     (State.KNOCKED, Kind.HELLO): State.OPEN,
     (State.KNOCKED, Kind.BROKER_DOWN): State.CONNECTED,
     (State.KNOCKED, Kind.CHANNEL_DOWN): State.CONNECTING,

@@ -123,7 +123,7 @@ class Channel:
     def _read(self) -> list[bytes]:
         assert self._file is not None
         lines: list[bytes] = []
-        for _ in range(READS_AT_ONCE):
+        for _unused in range(READS_AT_ONCE):
             try:
                 data = os.read(self._file, READ_SIZE)
             except BlockingIOError:
