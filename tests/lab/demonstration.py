@@ -71,9 +71,13 @@ def _upgrade(progress: Progress, deadline_s: int) -> dict[str, Any]:
         f"ansible-playbook playbooks/upgrade.yml -e target_version={TARGET}   (deadline: {deadline_s} s)"
     )
     variables = {"target_version": TARGET, "upgrade_deadline_s": deadline_s}
-    run = plays.ansible("playbooks/upgrade.yml", show=True, variables=variables)
+    run = plays.ansible("playbooks/upgrade.yml", show=_show, variables=variables)
     plays.require(run, "the upgrade")
     return campaigns.summary(campaigns.newest(1)[0])
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
 
 
 def _expect(summary: Mapping[str, Any], endings: Mapping[str, str]) -> None:

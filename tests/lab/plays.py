@@ -9,7 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ def ansible(
     inventory: Path = paths.INVENTORY,
     variables: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
-    show: bool = False,
+    show: Callable[[str], None] | None = None,
 ) -> Run:
-    """Run an Ansible command on the lab, from the checkout; with ``show`` its output is shown as it comes."""
+    """Run an Ansible command on the lab, from the checkout; ``show`` is called with each line as it comes."""
     words = [command, "-i", str(inventory), *arguments]
     for name, value in (variables or {}).items():
         words += ["-e", settings.extra_variable(name, value)]
@@ -57,8 +57,8 @@ def ansible(
     ) as process:
         for line in process.stdout or ():
             lines.append(line)
-            if show:
-                print(line, end="", flush=True)
+            if show is not None:
+                show(line.rstrip("\n"))
     return Run(process.returncode, "".join(lines))
 
 
@@ -81,7 +81,12 @@ def deploy(progress: Progress) -> None:
         progress.say("broker and relays: already deployed")
         return
     progress.say("broker and relays: deploying (playbooks/site.yml)")
-    require(ansible("playbooks/site.yml"), "deploying broker and relays")
+
+    def show(line: str) -> None:
+        if line.startswith("PLAY ["):
+            progress.say(f"  {line.strip(' *')}")
+
+    require(ansible("playbooks/site.yml", show=show), "deploying broker and relays")
     _DEPLOYED.write_text(installed)
     progress.say("broker and relays: deployed")
 

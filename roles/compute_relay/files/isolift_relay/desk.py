@@ -88,7 +88,9 @@ class Desk:
         self.emit(Publish(token, topology.JOURNAL_EXCHANGE, topology.journal(message.campaign_id), body))
 
     def tell(self, about: wire.Message, payload: wire.Payload, sent: Sent | None = None) -> None:
-        """Publishes what the relay itself has to say about the upgrade of the message ``about``."""
+        """Publishes what the relay itself has to say about the upgrade of the message ``about``, if the broker is there."""
+        if not self.broker_up:
+            return
         message = wire.Message(
             message_id=self.unique(),
             upgrade_id=about.upgrade_id,

@@ -58,6 +58,10 @@ class Drives:
         elif vm.tenant is None and vm.ejection is None:  # begun under an earlier run of the relay
             self._wish(vm, Ejection(result.campaign_id))
 
+    def over_elsewhere(self, result: wire.Message) -> None:
+        """The same for a domain that stopped meanwhile: its definition may still hold the disc."""
+        self._desk.emit(EjectMedium(result.vm, self._desk.number(), result.campaign_id))
+
     def release(self, vm: Vm) -> None:
         """The agent does not know the upgrade whose disc is in the drive: the next start may take it."""
         if vm.successor is not None:

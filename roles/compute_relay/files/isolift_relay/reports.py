@@ -59,7 +59,10 @@ class Reports:
     def settled(self, sent: ReportSent, outcome: Outcome) -> None:
         """The broker answered for a report."""
         vm = self._desk.vms.get(sent.vm)
+        is_over = isinstance(sent.message.payload, wire.Result) and outcome is not Outcome.REFUSED
         if vm is None:
+            if is_over:
+                self._drives.over_elsewhere(sent.message)
             return
         vm.unconfirmed.discard(sent.message.message_id)
         if outcome is Outcome.REFUSED:
@@ -68,7 +71,7 @@ class Reports:
         if vm.state is State.OPEN:
             refused = "" if outcome is Outcome.CONFIRMED else "unknown_campaign"
             self._desk.write(vm, wire.Ack(vm.session, sent.message.message_id, refused))
-        if isinstance(sent.message.payload, wire.Result):
+        if is_over:
             self._drives.over(vm, sent.message)
 
     def _frame(self, vm: Vm, frame: wire.Payload) -> None:

@@ -1,0 +1,200 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The relay core and the CD-ROM drives, told as stories."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from unit.relay_node import CAMPAIGN, ISO, OTHER_CAMPAIGN, OTHER_ISO, OTHER_START, RESULT, START, VM, Node
+
+from isolift_relay import ids, wire
+from isolift_relay.events import (
+    BrokerDown,
+    ChannelUp,
+    DomainDown,
+    DomainUp,
+    EjectMedium,
+    InsertMedium,
+    Log,
+    MediumDone,
+    Outcome,
+    Publish,
+    Published,
+    Wake,
+)
+from isolift_relay.media import Reason
+
+
+@pytest.fixture
+def session() -> Node:
+    return Node.connected().opens()
+
+
+# After the result
+
+
+def test_after_a_confirmed_result_the_disc_is_ejected(session: Node) -> None:
+    session.starts()
+    eject = session.reports(RESULT).broker_answers().the(EjectMedium)
+    assert (eject.vm, eject.campaign_id) == (VM, CAMPAIGN)
+    assert session.frames() == [wire.Ack(session=session.session, message_id="g.1")]
+    assert session.medium_is_done().effects == []
+
+
+def test_a_disc_that_does_not_come_out_is_tried_again_a_few_times(session: Node) -> None:
+    session.starts().reports(RESULT).broker_answers()
+    pauses = []
+    while session.of(EjectMedium):
+        session.medium_is_done(Reason.TRAY_LOCKED, "mounted")
+        assert "tray_locked" in session.the(Log).text
+        for wake in session.of(Wake):
+            pauses.append(wake.after_s)
+            session.now += wake.after_s
+            session.happens(wake.event)
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0]
+
+
+def test_what_will_not_pass_by_itself_is_not_tried_again(session: Node) -> None:
+    session.starts().reports(RESULT).broker_answers().medium_is_done(Reason.DRIVE_AMBIGUOUS, "two")
+    assert session.of(Wake) == [] and "by hand" in session.the(Log).text
+
+
+def test_a_start_that_comes_late_does_not_bring_the_disc_back(session: Node) -> None:
+    session.starts().reports(RESULT).broker_answers().medium_is_done()
+    session.commands(START, "c.2")
+    assert session.of(InsertMedium) == []
+    assert len(session.frames()) == 1
+
+
+def test_a_new_attempt_gets_its_disc_although_the_old_one_still_waits_to_be_ejected(session: Node) -> None:
+    session.starts().reports(RESULT).broker_answers().medium_is_done(Reason.TRAY_LOCKED, "mounted")
+    wake = session.the(Wake)
+    session.commands(START, "c.2", attempt=2)
+    assert session.the(InsertMedium).path == ISO
+    session.medium_is_done()
+    assert session.happens(wake.event).effects == []
+
+
+def test_a_start_waits_for_the_ejection_before_it(session: Node) -> None:
+    session.starts().reports(RESULT).broker_answers()
+    eject = session.the(EjectMedium)
+    assert session.commands(START, "c.2", attempt=2).effects == []
+    assert session.happens(MediumDone(VM, eject.number)).the(InsertMedium).path == ISO
+
+
+def test_a_domain_that_stops_before_its_disc_came_out_is_tried_once_more(session: Node) -> None:
+    session.starts().reports(RESULT).broker_answers().medium_is_done(Reason.TRAY_LOCKED, "mounted")
+    eject = session.happens(DomainDown(VM)).the(EjectMedium)
+    assert session.happens(MediumDone(VM, eject.number, Reason.NO_DOMAIN)).effects == []
+
+
+def test_a_domain_that_stops_before_its_result_is_safe_is_rid_of_the_disc_all_the_same(session: Node) -> None:
+    published = session.starts().reports(RESULT).the(Publish)
+    session.happens(DomainDown(VM))
+    eject = session.happens(Published(published.token, Outcome.CONFIRMED)).the(EjectMedium)
+    assert (eject.vm, eject.campaign_id) == (VM, CAMPAIGN)
+
+
+def test_an_operation_of_an_earlier_life_does_not_end_one_of_this(session: Node) -> None:
+    old = session.commands(START).the(InsertMedium)
+    session.happens(DomainDown(VM), DomainUp(VM, "desk", "/run/new.sock"), ChannelUp(VM)).opens()
+    new = session.commands(START, "c.2").the(InsertMedium)
+    assert session.happens(MediumDone(VM, old.number)).effects == []
+    assert len(session.happens(MediumDone(VM, new.number)).frames()) == 1
+
+
+# Two campaigns and one drive
+
+
+def starts_two(session: Node) -> None:
+    """An upgrade goes on, and the start of another campaign comes."""
+    session.starts()
+    session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN)
+
+
+def test_another_campaigns_start_waits_for_the_drive_in_the_agent(session: Node) -> None:
+    starts_two(session)
+    assert session.of(InsertMedium) == []
+    session.says(wire.Ack(session=session.session, message_id="d.1")).broker_answers()
+    insert = session.reports(RESULT).broker_answers().the(InsertMedium)
+    assert insert.path == OTHER_ISO
+    assert session.of(EjectMedium) == []
+    session.medium_is_done()
+    session.reports(RESULT, "g.2", **of_other_campaign())
+    assert session.broker_answers().the(EjectMedium).campaign_id == OTHER_CAMPAIGN
+
+
+def of_other_campaign() -> dict[str, str]:
+    return {"campaign_id": OTHER_CAMPAIGN, "upgrade_id": ids.upgrade_id(OTHER_CAMPAIGN, VM, 1)}
+
+
+def test_a_successor_whose_disc_does_not_get_in_is_told_and_the_old_disc_ejected(session: Node) -> None:
+    starts_two(session)
+    session.reports(RESULT).broker_answers().medium_is_done(Reason.NO_MEDIA, "gone")
+    [answer] = session.journaled()
+    assert answer.payload == wire.Undeliverable("start", "d.1", "no_media", "gone")
+    assert session.the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_successor_whose_disc_does_not_get_in_while_the_broker_is_away_is_not_told(session: Node) -> None:
+    starts_two(session)
+    insert = session.reports(RESULT).broker_answers().the(InsertMedium)
+    session.happens(BrokerDown())
+    session.happens(MediumDone(VM, insert.number, Reason.NO_MEDIA, "gone"))
+    assert session.of(Publish) == []
+    assert session.the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_successor_that_the_agent_refused_gets_no_disc(session: Node) -> None:
+    starts_two(session)
+    session.says(wire.Ack(session=session.session, message_id="d.1", refused="busy"))
+    assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_successor_that_ended_first_gets_no_disc(session: Node) -> None:
+    starts_two(session)
+    session.reports(RESULT, "g.2", **of_other_campaign())
+    assert session.broker_answers().of(EjectMedium) == []
+    assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_an_upgrade_past_its_deadline_keeps_the_drive_from_nobody(session: Node) -> None:
+    session.starts()
+    session.now = START.deadline
+    later = replace(OTHER_START, deadline=session.now + 60)
+    assert session.commands(later, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+
+
+@pytest.mark.parametrize(("generation", "counter"), [("new", 9), ("g", 2)])
+def test_an_agent_that_lost_its_journal_keeps_the_drive_from_nobody(
+    session: Node, generation: str, counter: int
+) -> None:
+    session.starts().says(wire.Hello(nonce="n", generation=generation, counter=counter))
+    [welcome] = (frame for frame in session.frames() if isinstance(frame, wire.Welcome))
+    session.session = welcome.session
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+
+
+def test_a_start_that_the_agent_refused_keeps_the_drive_from_nobody(session: Node) -> None:
+    session.commands(START).medium_is_done()
+    session.says(wire.Ack(session=session.session, message_id="c.1", refused="forgotten"))
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+
+
+def test_an_old_coordinators_start_does_not_cost_the_upgrade_its_disc(session: Node) -> None:
+    session.starts().commands(START, "c.2").medium_is_done()
+    session.says(wire.Ack(session=session.session, message_id="c.2", refused="stale_claim"))
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).of(InsertMedium) == []
+
+
+def test_a_late_result_of_an_earlier_attempt_leaves_the_disc_of_this_one(session: Node) -> None:
+    session.starts()
+    session.commands(START, "c.2", attempt=2).medium_is_done()
+    assert session.reports(RESULT).broker_answers().of(EjectMedium) == []
+
+
+def test_a_result_of_an_upgrade_that_began_before_the_relay_frees_the_drive(session: Node) -> None:
+    assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
