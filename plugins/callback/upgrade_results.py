@@ -129,7 +129,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             problem = self._follower.finish()
             if problem:
                 self._warn(problem)
-            else:
+            elif self._follower.complete or not fallback:
                 lines = self._follower.table()
             self._follower = None
         for text in ["", *lines]:
@@ -202,6 +202,11 @@ class Follower:
         self._finish_by = time.monotonic() + FINISH_S
         self._thread.join(FINISH_S + self._options.timeout)
         return self._problem
+
+    @property
+    def complete(self) -> bool:
+        """Whether the campaign was read to its end."""
+        return self._campaign.closed
 
     def table(self) -> list[str]:
         """The closing table."""

@@ -1,15 +1,17 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters that choose an upgrade's VMs. Their documentation is in the YAML files beside this one."""
+"""The filters that choose an upgrade's VMs and tell which campaigns are over. Their documentation is in the YAML files beside this one."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.isolift.vm.plugins.module_utils.history import ids_over, open_ids
 from ansible_collections.isolift.vm.plugins.module_utils.selection import (
     Candidate,
     SelectionError,
@@ -41,9 +43,26 @@ def with_media_results(
     return [asdict(candidate) for candidate in with_media([Candidate(**vm) for vm in vms], results)]
 
 
+def campaigns_open(campaigns: Sequence[Mapping[str, Any]]) -> list[str]:
+    """See campaigns_open.yml."""
+    return open_ids(campaigns, time.time())
+
+
+def campaigns_over(
+    found: Sequence[str], campaigns: Sequence[Mapping[str, Any]], grace_s: float = 3600
+) -> list[str]:
+    """See campaigns_over.yml."""
+    return ids_over(found, campaigns, time.time(), float(grace_s))
+
+
 class FilterModule:
     """The collection's filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """By name."""
-        return {"select_vms": select_vms, "with_media_results": with_media_results}
+        return {
+            "campaigns_open": campaigns_open,
+            "campaigns_over": campaigns_over,
+            "select_vms": select_vms,
+            "with_media_results": with_media_results,
+        }

@@ -8,11 +8,14 @@ It performs what the core decides and tells the core what came. Nothing is decid
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from typing import Callable, Iterable
 
 from .broker import Broker, BrokerError, Publication
 from .campaign import Append, Campaign, Effect, Judge, Send
+from .ids import campaign_time
 from .records import RECORDS, Opened, Row
 from .states import State
 from .topology import CAMPAIGNS, JOURNAL_EXCHANGE, VM_EXCHANGE, coordinator_queue, journal
@@ -23,6 +26,8 @@ IDLE_S = 5.0
 
 SILENCE_S = 30.0
 """Seconds without a record, where records are known to be there, after which the broker counts as failed."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class CampaignError(Exception):
@@ -51,26 +56,13 @@ class Coordinator:
         :raises BrokerError: the journal exists already, or the broker fails.
         """
         now = time.time()
+        rehearse(self.campaign.campaign_id, opened, vms)
         opening = self.campaign.opening(opened, vms, now)
-        self._rehearse(opening)
         self._broker.declare_journal(self._journal)
         self._broker.read(self._journal)
         self._append(opening)
         self._list(opening[0])
         self._take(self.campaign.claim(self._host, now))
-
-    def _rehearse(self, opening: list[Message]) -> None:
-        """Fold the opening as every reader of the journal will."""
-        rehearsal = Campaign(self.campaign.campaign_id)
-        try:
-            for record in opening:
-                rehearsal.apply(decode(encode(record), RECORDS))
-        except WireError as error:
-            raise CampaignError(f"the campaign cannot be journaled: {error.detail}") from error
-        if not rehearsal.sealed:
-            raise CampaignError(
-                f"{rehearsal.problem}: is a VM selected twice, or named by something that is no UUID?"
-            )
 
     def resume(self) -> None:
         """Fold the journal and claim the next epoch.
@@ -178,3 +170,29 @@ class Coordinator:
             raise BrokerError(
                 f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"
             )
+
+
+def rehearse(campaign_id: str, opened: Opened, vms: list[Row]) -> None:
+    """Find out, without a broker, whether a campaign of that policy and selection can be begun.
+
+    :raises CampaignError: it cannot; the text names what is wrong.
+    """
+    try:
+        campaign_time(campaign_id)
+    except ValueError as error:
+        raise CampaignError(str(error)) from error
+    ids = [vm for vm, _name, _node in vms]
+    odd = [vm for vm in ids if not _UUID.fullmatch(vm)]
+    if odd:
+        raise CampaignError(f"not UUIDs of VMs, in lower case: {', '.join(odd)[:300]}")
+    twice = [vm for vm, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise CampaignError(f"selected more than once: {', '.join(twice)}")
+    rehearsal = Campaign(campaign_id)
+    try:
+        for record in rehearsal.opening(opened, vms, 0.0):
+            rehearsal.apply(decode(encode(record), RECORDS))
+    except WireError as error:
+        raise CampaignError(f"the campaign cannot be journaled: {error.detail}") from error
+    if not rehearsal.sealed:
+        raise CampaignError(rehearsal.problem)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from .campaign import Campaign
+from .ids import campaign_time
 from .records import RECORDS, Closed, Opened, Removed
 from .text import printable
 from .wire import Message, WireError, decode
@@ -50,6 +51,36 @@ def campaigns_of(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
         elif isinstance(payload, Removed):
             found.pop(message.campaign_id, None)
     return list(reversed(list(found.values())))
+
+
+def open_ids(campaigns: Iterable[Mapping[str, Any]], now: float) -> list[str]:
+    """The IDs of the listed campaigns that may still want their discs: neither closed nor past their deadline."""
+    return [
+        campaign["campaign_id"]
+        for campaign in campaigns
+        if not campaign["closed"] and campaign["deadline"] > now
+    ]
+
+
+def ids_over(
+    found: Iterable[str], campaigns: Sequence[Mapping[str, Any]], now: float, grace_s: float
+) -> list[str]:
+    """Those of ``found`` that are IDs of campaigns which want no disc any more.
+
+    An ID that is not listed is of a campaign that was deleted, or never begun because its run was stopped; it counts once it is
+    ``grace_s`` seconds old, because a run inserts its discs before it lists its campaign.
+    """
+    listed = {campaign["campaign_id"] for campaign in campaigns}
+    wanted = set(open_ids(campaigns, now))
+    over = []
+    for candidate in sorted(set(found)):
+        try:
+            named_at = campaign_time(candidate)
+        except ValueError:
+            continue  # not ours
+        if candidate not in wanted and (candidate in listed or named_at < now - grace_s):
+            over.append(candidate)
+    return over
 
 
 def history_of(bodies: Iterable[bytes], upgrade_id: str) -> list[dict[str, Any]]:

@@ -40,6 +40,17 @@ def upgrade_id(campaign: str, vm: str, attempt: int) -> str:
     return _uuid(bits >> 80, 8, (bits >> 64) & 0xFFF, int.from_bytes(digest[:8], "big"))
 
 
+def campaign_time(campaign: str) -> float:
+    """When ``campaign`` was named, in Unix seconds.
+
+    :raises ValueError: not a campaign ID as `campaign_id` makes them.
+    """
+    parsed = UUID(campaign)
+    if parsed.version != 7 or str(parsed) != campaign:
+        raise ValueError(f"{campaign} is not a campaign ID (a UUIDv7 in lower case)")
+    return (parsed.int >> 80) / 1000
+
+
 def journal_key(any_id: str) -> str:
     """The 15 hexadecimal digits that the IDs of one campaign share: its time and its 12 random bits.
 

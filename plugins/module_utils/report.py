@@ -56,7 +56,9 @@ def summary_of(campaign: Campaign) -> dict[str, Any]:
 
 def lines_of(summary: Mapping[str, Any]) -> list[str]:
     """The closing table of a campaign: its upgrades, and the counts as the last line."""
-    return [*table(summary["results"]), sum_line(summary["counts"])]
+    late = sum(bool(result["late_outcome"]) for result in summary["results"])
+    note = [f"{late} of them reported another outcome later"] if late else []
+    return [*table(summary["results"]), *note, sum_line(summary["counts"])]
 
 
 def line(result: Mapping[str, Any]) -> str:
@@ -80,8 +82,7 @@ def table(results: Iterable[Mapping[str, Any]]) -> list[str]:
 def _cells(result: Mapping[str, Any]) -> Sequence[str]:
     before, after = result["version_before"], result["version_after"]
     versions = before if not after or after == before else f"{before or 'none'} -> {after}"
-    stage = result["stage"]
-    reason = result["reason"]
+    late = f"later: {result['late_outcome']}" if result["late_outcome"] else ""
     return (
         result["upgrade_id"],
         result["name"],
@@ -89,5 +90,5 @@ def _cells(result: Mapping[str, Any]) -> Sequence[str]:
         result["state"],
         versions or "-",
         f"{result['duration_s']:.1f} s" if result["final"] else "-",
-        ": ".join(part for part in (stage, reason) if part),
+        ": ".join(part for part in (result["stage"], result["reason"], late) if part),
     )

@@ -33,7 +33,7 @@ def select(
 
     :param nodes: by compute node, its domains as the module ``vm_info`` returns them.
     :param patterns: empty means every domain that has the agent's channel.
-    :raises SelectionError: a pattern matches no domain, or nothing is left.
+    :raises SelectionError: a pattern or an exclude matches no domain, or nothing is left.
     """
     domains = [
         (node, domain)

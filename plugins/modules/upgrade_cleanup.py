@@ -83,6 +83,8 @@ def cleanup(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
     :raises BrokerError: the broker fails; what was deleted is listed as such.
     """
+    if not arguments["older_than_days"] >= 0:
+        raise BrokerError(f"older_than_days must not be below 0, but is {arguments['older_than_days']:g}")
     before = time.time() - arguments["older_than_days"] * DAY_S
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
         known = campaigns_of(broker.campaigns())

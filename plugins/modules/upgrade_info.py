@@ -126,7 +126,10 @@ def info(arguments: dict[str, Any]) -> dict[str, Any]:
         try:
             records = broker.read_all(journal(wanted))
         except NoSuchStream as error:
-            raise BrokerError(f"the broker knows no campaign of the ID {wanted}") from error
+            raise BrokerError(
+                f"the broker knows no campaign of the ID {wanted}. If its run was stopped before the start was sent, nothing was "
+                "started: run it anew; isolift.vm.cleanup ejects discs that it may have left"
+            ) from error
     campaign = fold(records)
     if not arguments["upgrade_id"]:
         summary = summary_of(campaign)

@@ -108,17 +108,21 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Name the campaign
+  ansible.builtin.set_fact:
+    campaign_id: "{{ lookup('isolift.vm.campaign_id') }}"
+
 - name: Begin the campaign
   isolift.vm.upgrade_start:
     broker_host: broker.example.com
     broker_password: "{{ broker_controller_password }}"
-    campaign_id: "{{ lookup('isolift.vm.campaign_id') }}"
+    campaign_id: "{{ campaign_id }}"
     component: guest-tools
     target_version: 2.0.0
     iso_sha256: "{{ iso.sha256 }}"
     manifest_sha256: "{{ iso.manifest_sha256 }}"
     media_path: "/var/lib/isolift/media/{{ campaign_id }}/{{ iso.sha256 }}.iso"
-    vms: "{{ selection.vms }}"
+    vms: "{{ chosen | isolift.vm.with_media_results(inserted.results) }}"
     deadline_s: 7200
     consent: ask
     conditions:
@@ -152,6 +156,7 @@ started:
 """
 
 import os
+import posixpath
 import socket
 import time
 from typing import Any
@@ -170,8 +175,12 @@ from ansible_collections.isolift.vm.plugins.module_utils.conditions import (
     ConditionError,
     Conditions,
 )
-from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError, Coordinator
-from ansible_collections.isolift.vm.plugins.module_utils.ids import journal_key
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import (
+    CampaignError,
+    Coordinator,
+    rehearse,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.media import parse_path
 from ansible_collections.isolift.vm.plugins.module_utils.records import Opened
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import INELIGIBLE_REASONS
@@ -208,9 +217,13 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
 
     :raises ValueError: an option that no campaign can have; the text names it.
     """
-    journal_key(arguments["campaign_id"])
+    place = parse_path(arguments["media_path"], posixpath.dirname(posixpath.dirname(arguments["media_path"])))
+    if place != (arguments["campaign_id"], arguments["iso_sha256"]):
+        raise ValueError(
+            f"media_path {arguments['media_path']} is not <media_dir>/<campaign_id>/<iso_sha256>.iso of this campaign"
+        )
     for name in ("deadline_s", "permit_s"):
-        if arguments[name] <= 0:
+        if not arguments[name] > 0:
             raise ValueError(f"{name} must be more than 0 seconds, not {arguments[name]:g}")
     if not arguments["vms"]:
         raise ValueError("vms is empty: there is nothing to upgrade")
@@ -237,6 +250,8 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     host = socket.gethostname()
     conditions = Conditions(arguments["conditions"])
     opened = opened_from(arguments, host, time.time())
+    rows = [(vm["vm"], vm["name"], vm["node"]) for vm in arguments["vms"]]
+    rehearse(arguments["campaign_id"], opened, rows)
     endings = [
         (vm["vm"], State.INELIGIBLE, "selection", vm["reason"])
         for vm in arguments["vms"]
@@ -245,7 +260,7 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
         if not check_mode:
             coordinator = Coordinator(broker, arguments["campaign_id"], os.urandom(8).hex(), host)
-            coordinator.begin(opened, [(vm["vm"], vm["name"], vm["node"]) for vm in arguments["vms"]])
+            coordinator.begin(opened, rows)
             coordinator.end(endings)
             coordinator.settle(conditions.judge)
     return {

@@ -89,6 +89,14 @@ class TestRefusals:
     def test_a_name_that_matches_nothing(self) -> None:
         refused("matches 'desk-99'", target_version="2.0.0", upgrade_vms=["desk-01", "desk-99"])
 
+    def test_an_exclude_that_matches_nothing(self) -> None:
+        refused("matches the exclude 'desk-99'", target_version="2.0.0", upgrade_exclude=["desk-99"])
+
+    def test_a_prompt_that_is_too_long(self) -> None:
+        refused(
+            "opened.prompt: expected at most 500 characters", target_version="2.0.0", upgrade_prompt="x" * 501
+        )
+
     def test_nothing_left_to_upgrade(self) -> None:
         refused("nothing to upgrade", target_version="2.0.0", upgrade_exclude=["*"])
 

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
-from lab import campaigns, commands, demonstration, plays, ssh
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
+from lab import campaigns, commands, demonstration, paths, plays, ssh
 from lab.cast import GUESTS, NODES, node_of
 from lab.progress import Progress
 
@@ -65,19 +69,39 @@ def test_a_finished_campaign_is_shown_again_when_it_is_resumed(campaign_ids: tup
     assert "8 selected = 2 succeeded + 1 up_to_date" in run.output
 
 
-def test_without_the_callback_the_playbook_shows_the_results(campaign_ids: tuple[str, str]) -> None:
+def test_without_the_callback_the_playbook_shows_the_results(
+    campaign_ids: tuple[str, str], tmp_path: Path
+) -> None:
+    settings = tmp_path / "ansible.cfg"
+    settings.write_text(f"[defaults]\ncollections_path = {paths.COLLECTIONS}\n")
     run = plays.ansible(
         "playbooks/upgrade.yml",
         variables={"campaign_id": campaign_ids[0]},
-        environment={"ANSIBLE_CALLBACKS_ENABLED": ""},
+        environment={"ANSIBLE_CONFIG": str(settings)},
     )
     plays.require(run, "showing a campaign without the callback")
     assert run.output.count("UPGRADE ID") == 1
     assert "8 selected = 2 succeeded + 1 up_to_date" in run.output
 
 
-def test_cleanup_deletes_the_staged_isos(campaign_ids: tuple[str, str]) -> None:
-    plays.require(plays.ansible("playbooks/cleanup.yml"), "cleaning up")
-    for node in NODES:
-        assert ssh.run_on(node_of(node.name), "find /var/lib/isolift/media -name '*.iso'") == ""
+def test_cleanup_clears_what_is_over_and_nothing_else(campaign_ids: tuple[str, str]) -> None:
+    node, media = node_of("node1"), "/var/lib/isolift/media"
+    leaked, young = (
+        "0192f0e0-1111-7abc-8def-0123456789ab",
+        campaign_id(time.time_ns() // 1_000_000, bytes(10)),
+    )
+    for kept in ("somebody-elses", young):
+        ssh.run_on(node, f"mkdir -p {media}/{kept} && touch {media}/{kept}/file")
+    disc = f"{media}/{leaked}/{'0' * 64}.iso"
+    ssh.run_on(
+        node,
+        f"mkdir -p {media}/{leaked} && truncate -s 64K {disc} && virsh change-media desk-01 sdz {disc} --live --config",
+    )
+    # A time zone west of Greenwich must make no campaign look older than it is.
+    run = plays.ansible("playbooks/cleanup.yml", environment={"TZ": "America/New_York"})
+    plays.require(run, "cleaning up")
+    assert disc not in ssh.run_on(node, "virsh domblklist desk-01; virsh domblklist desk-01 --inactive")
+    assert sorted(ssh.run_on(node, f"ls {media}").split()) == sorted(["somebody-elses", young])
+    assert ssh.run_on(node_of("node2"), f"ls {media}") == ""
     assert campaigns.summary(campaign_ids[0])["finished"]
+    ssh.run_on(node, f"rm -r {media}/somebody-elses {media}/{young}")

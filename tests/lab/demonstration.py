@@ -12,6 +12,7 @@ from typing import Any
 from . import campaigns, commands, console, plays
 from .cast import GUESTS, Guest
 from .errors import LabError
+from .interrupts import end_cleanly
 from .progress import Progress
 
 TARGET = "2.0.0"
@@ -22,6 +23,7 @@ COUNTED = ("succeeded", "up_to_date", "declined", "failed", "ineligible", "unrea
 
 def main() -> int:
     """Bring up the lab, run the demonstration, take the lab down; 0 only if every VM ended as it should."""
+    end_cleanly()
     progress = Progress()
     was_up = commands.nodes_are_up()
     try:

@@ -62,8 +62,13 @@ def test_a_domain_that_stops_is_unbound_and_forgotten(session: Node) -> None:
     assert session.happens(DomainDown(VM), Line(VM, b"{}"), ChannelDown(VM)).effects == []
 
 
+def test_a_domain_that_was_paused_is_asked_for_a_new_session_with_the_hosts_time(session: Node) -> None:
+    session.now += 3600
+    session.happens(DomainUp(VM, "desk", "/run/desk.sock"))
+    assert session.effects == [Write(VM, b"\n" + wire.encode_frame(wire.Knock()))]
+
+
 def test_a_channel_with_another_path_is_another_channel(session: Node) -> None:
-    assert session.happens(DomainUp(VM, "desk", "/run/desk.sock")).effects == []
     session.happens(DomainUp(VM, "desk", "/run/domain-9.sock"))
     assert session.effects == [CloseChannel(VM), Unbind(VM), Bind(VM), OpenChannel(VM, "/run/domain-9.sock")]
 

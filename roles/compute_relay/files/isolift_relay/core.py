@@ -81,6 +81,8 @@ class Relay:
         known = self._desk.vms.get(event.vm)
         if known is not None:
             if known.path == event.path:
+                if self._desk.broker_up:  # it may have been paused, and its agent's clock with it
+                    self._desk.knock_soon(known)
                 return
             self._domain_down(DomainDown(event.vm))
         vm = Vm(event.vm, event.name, event.path, self._desk.limits)

@@ -126,7 +126,12 @@ class Domains:
             self._wake.clear()
             stale, self._stale = self._stale, set()
             for vm in stale:
-                self._tell(vm, await self._call(lambda vm=vm: _look(hypervisor, vm)))  # type: ignore[misc]
+                try:
+                    found = await self._call(lambda vm=vm: _look(hypervisor, vm))  # type: ignore[misc]
+                except (MediaError, ValueError) as error:
+                    _log.error("domain %s cannot be read and is left as it was: %s", vm, error)
+                else:
+                    self._tell(vm, found)
         raise ConnectionLost("the connection was closed")
 
     def _tell(self, vm: str, found: DomainUp | None) -> None:
