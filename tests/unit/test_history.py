@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from unit.campaign_rig import BEGIN, CAMPAIGN, DEADLINE, OPENED, REQUEST, SUCCEEDED, Rig, snapshot
 from unit.safety import harmless
 
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
-from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, fold, history_of
+from ansible_collections.isolift.vm.plugins.module_utils.history import (
+    campaigns_of,
+    fold,
+    history_of,
+    ids_over,
+    open_ids,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
 from ansible_collections.isolift.vm.plugins.module_utils.records import Closed, Removed
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Confirmation,
@@ -147,3 +155,43 @@ def test_a_fold_of_half_a_journal_is_where_the_campaign_was() -> None:
         for record in rig.journal[:end]:
             stepwise.apply(record)
         assert snapshot(fold(bodies(rig)[:end])) == snapshot(stepwise)
+
+
+HOUR = 3600.0
+NOW = 1_795_460_000.0
+
+
+def named(seconds_ago: float) -> str:
+    """A campaign ID that was made so long before `NOW`."""
+    return campaign_id(int((NOW - seconds_ago) * 1000), bytes(10))
+
+
+def listed(campaign: str, *, closed: bool = False, deadline: float = NOW + HOUR) -> dict[str, Any]:
+    return {"campaign_id": campaign, "closed": closed, "deadline": deadline}
+
+
+def test_a_campaign_is_open_until_it_is_closed_or_its_deadline_passes() -> None:
+    known = [listed("a"), listed("b", closed=True), listed("c", deadline=NOW - 1)]
+    assert open_ids(known, NOW) == ["a"]
+
+
+def test_what_an_open_campaign_wants_is_not_over() -> None:
+    campaign = named(10 * HOUR)
+    assert ids_over([campaign], [listed(campaign)], NOW, HOUR) == []
+
+
+def test_a_listed_campaign_is_over_at_once_when_it_is_closed() -> None:
+    campaign = named(1)
+    assert ids_over([campaign, campaign], [listed(campaign, closed=True)], NOW, HOUR) == [campaign]
+
+
+def test_an_unlisted_campaign_is_over_after_the_time_of_grace() -> None:
+    young, old = named(HOUR - 1), named(HOUR + 1)
+    assert ids_over([young, old], [], NOW, HOUR) == [old]
+
+
+@pytest.mark.parametrize(
+    "name", ["somebody-elses", "", "0192F0E0-1111-7ABC-8DEF-0123456789AB", str(UUID(int=5))]
+)
+def test_what_is_no_campaign_id_is_never_over(name: str) -> None:
+    assert ids_over([name], [], NOW, HOUR) == []
