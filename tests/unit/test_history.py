@@ -166,23 +166,23 @@ def named(seconds_ago: float) -> str:
     return campaign_id(int((NOW - seconds_ago) * 1000), bytes(10))
 
 
-def listed(campaign: str, *, closed: bool = False, deadline: float = NOW + HOUR) -> dict[str, Any]:
+def entry(campaign: str, *, closed: bool = False, deadline: float = NOW + HOUR) -> dict[str, Any]:
     return {"campaign_id": campaign, "closed": closed, "deadline": deadline}
 
 
 def test_a_campaign_is_open_until_it_is_closed_or_its_deadline_passes() -> None:
-    known = [listed("a"), listed("b", closed=True), listed("c", deadline=NOW - 1)]
+    known = [entry("a"), entry("b", closed=True), entry("c", deadline=NOW - 1)]
     assert open_ids(known, NOW) == ["a"]
 
 
 def test_what_an_open_campaign_wants_is_not_over() -> None:
     campaign = named(10 * HOUR)
-    assert ids_over([campaign], [listed(campaign)], NOW, HOUR) == []
+    assert ids_over([campaign], [entry(campaign)], NOW, HOUR) == []
 
 
 def test_a_listed_campaign_is_over_at_once_when_it_is_closed() -> None:
     campaign = named(1)
-    assert ids_over([campaign, campaign], [listed(campaign, closed=True)], NOW, HOUR) == [campaign]
+    assert ids_over([campaign, campaign], [entry(campaign, closed=True)], NOW, HOUR) == [campaign]
 
 
 def test_an_unlisted_campaign_is_over_after_the_time_of_grace() -> None:
