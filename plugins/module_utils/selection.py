@@ -35,12 +35,13 @@ def select(
     :param patterns: empty means every domain that has the agent's channel.
     :raises SelectionError: a pattern or an exclude matches no domain, or nothing is left.
     """
-    domains = [
-        (node, domain)
-        for node, found in nodes.items()
-        for domain in found
-        if not _matches_any(domain, excludes)
-    ]
+    everywhere = [(node, domain) for node, found in nodes.items() for domain in found]
+    for exclude in excludes:
+        if not any(_matches(domain, exclude) for _node, domain in everywhere):
+            raise SelectionError(
+                f"no domain on {_names(nodes)} matches the exclude {exclude!r}; check the name"
+            )
+    domains = [(node, domain) for node, domain in everywhere if not _matches_any(domain, excludes)]
     for pattern in patterns:
         if not any(_matches(domain, pattern) for _node, domain in domains):
             raise SelectionError(

@@ -54,13 +54,17 @@ def names(
         ([vm_uuid(0xA).upper(), "db"], [], ["db", "desk-01"]),
         ([], ["desk-*"], ["db"]),
         (["desk-*"], ["desk-02", vm_uuid(3)], ["desk-01"]),
-        (["desk-*"], ["nothing-*"], ["desk-01", "desk-02", "desk-10"]),
     ],
 )
 def test_names_uuids_and_globs_choose_and_exclude(
     patterns: list[str], excludes: list[str], chosen: list[str]
 ) -> None:
     assert names(patterns, excludes) == chosen
+
+
+def test_an_exclude_that_matches_nothing_is_a_misspelt_name() -> None:
+    with pytest.raises(SelectionError, match="no domain on node1, node2 matches the exclude 'desk-O1'"):
+        names(["desk-*"], ["desk-02", "desk-O1"])
 
 
 def test_a_vm_is_told_with_its_uuid_name_and_node() -> None:
