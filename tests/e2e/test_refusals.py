@@ -41,6 +41,16 @@ def untouched() -> Iterator[None]:
     assert _campaigns_and_discs() == before
 
 
+@pytest.fixture
+def lost_node(tmp_path: Path) -> Path:
+    """The lab's inventory with a node2 that cannot be reached."""
+    inventory = json.loads(paths.INVENTORY.read_text())
+    inventory["compute_nodes"]["hosts"]["node2"].update(ansible_host="127.0.0.1", ansible_port=1)
+    changed = tmp_path / "inventory.json"
+    changed.write_text(json.dumps(inventory))
+    return changed
+
+
 def refused(*expected: str, inventory: Path = paths.INVENTORY, **variables: Any) -> None:
     """Run the playbook and expect that it fails, saying every one of ``expected``."""
     run = plays.ansible("playbooks/upgrade.yml", variables=variables, inventory=inventory)
@@ -118,17 +128,22 @@ class TestRefusals:
         unknown = "0192f0e0-1111-7abc-8def-0123456789ab"
         refused("knows no campaign", unknown, campaign_id=unknown)
 
-    def test_a_compute_node_that_is_unreachable(self, tmp_path: Path) -> None:
-        inventory = json.loads(paths.INVENTORY.read_text())
-        inventory["compute_nodes"]["hosts"]["node2"].update(ansible_host="127.0.0.1", ansible_port=1)
-        changed = tmp_path / "inventory.json"
-        changed.write_text(json.dumps(inventory))
+    def test_a_compute_node_that_is_unreachable(self, lost_node: Path) -> None:
         refused(
             "Compute nodes that did not answer: node2",
             "upgrade_allow_unreachable_nodes",
-            inventory=changed,
+            inventory=lost_node,
             target_version="2.0.0",
         )
+
+
+@pytest.mark.usefixtures("untouched", "iso")
+def test_by_option_the_vms_of_the_other_nodes_go_on(lost_node: Path) -> None:
+    variables = {"target_version": "2.0.0", "upgrade_allow_unreachable_nodes": True}
+    run = plays.ansible("playbooks/upgrade.yml", "--check", inventory=lost_node, variables=variables)
+    plays.require(run, "check mode without node2")
+    said = " ".join(run.output.split())
+    assert "for 4 virtual machines on 1 compute nodes: desk-01, desk-02, desk-03, desk-04" in said
 
 
 @pytest.mark.usefixtures("untouched", "iso")
