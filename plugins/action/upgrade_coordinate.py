@@ -32,6 +32,7 @@ SPEC: dict[str, dict[str, Any]] = {**ARGUMENT_SPEC, "campaign_id": {"type": "str
 
 CALLBACK = "isolift.vm.upgrade_results"
 SHOW_EVERY_S = 10.0
+RESUME = "ansible-playbook isolift.vm.upgrade -e campaign_id="
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -51,6 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "upgrade_coordinate needs the Python library pika on the control node: pip install pika"
             )
         campaign_id = arguments["campaign_id"]
+        self._display.display(f"Should this be stopped, go on with: {RESUME}{campaign_id}")
         options = BrokerOptions.from_arguments(arguments)
         try:
             if self._task.check_mode:
@@ -59,7 +61,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 campaign = _conduct(options, campaign_id, self._watch())
         except (BrokerError, CampaignError, ConditionError, ValueError) as error:
             raise AnsibleActionFail(
-                f"Campaign {campaign_id} is not conducted any more: {error}. Nothing is lost; it can be resumed by its ID."
+                f"Campaign {campaign_id} is not conducted here any more: {error}. Nothing is lost. Unless another coordinator "
+                f"goes on with it: {RESUME}{campaign_id}"
             ) from error
         summary = summary_of(campaign)
         return {"changed": not self._task.check_mode, "table": lines_of(summary), **summary}

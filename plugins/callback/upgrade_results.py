@@ -14,7 +14,7 @@ author:
 description:
   - While M(isolift.vm.upgrade_coordinate) runs, this callback reads the campaign's journal from the broker and shows each change by
     VM and upgrade ID. When the task ends it shows the table of all upgrades.
-  - It finds the broker by the options of the M(isolift.vm.upgrade_start) or M(isolift.vm.upgrade_info) task before it in the same play,
+  - It finds the broker by the options of the M(isolift.vm.upgrade_start) or M(isolift.vm.upgrade_info) task before it in the same playbook,
     so it needs no settings of its own.
   - Where it cannot read the journal it says so once and shows the table from the task's own result.
 requirements:
@@ -23,7 +23,7 @@ requirements:
 options:
   live:
     description:
-      - V(all) shows every change of every VM.
+      - V(all) shows every change of every VM, and the counts where nothing changed for a while.
       - V(outcomes) shows each VM's outcome.
       - V(summary) shows the counts from time to time.
       - V(auto) is V(all) for up to 20 VMs, V(outcomes) for up to 200, and V(summary) for more.
@@ -149,7 +149,7 @@ class Live:
         self._show = show
         self._shown: dict[str, State] = {}
         self._began = time.monotonic()
-        self._last_summary = self._began
+        self._spoke_at = self._began
 
     def changed(self, campaign: Campaign, vms: set[str]) -> None:
         """Show what there is to show of the upgrades that changed."""
@@ -157,17 +157,26 @@ class Live:
         if mode == "summary":
             self._summary(campaign)
             return
-        for vm in vms:
+        shown = False
+        for vm in sorted(vms, key=lambda uuid: campaign.upgrades[uuid].name):
             upgrade = campaign.upgrades[vm]
             if self._shown.get(vm) is not upgrade.state and (upgrade.final or mode == "all"):
                 self._shown[vm] = upgrade.state
-                self._show(f"[{time.monotonic() - self._began:6.1f} s] {line(result_of(upgrade))}")
+                self._say(line(result_of(upgrade)))
+                shown = True
+        if shown:
+            self._spoke_at = time.monotonic()
+        elif campaign.sealed and not campaign.finished:
+            self._summary(campaign)
 
     def _summary(self, campaign: Campaign) -> None:
         now = time.monotonic()
-        if now - self._last_summary >= SUMMARY_EVERY_S:
-            self._last_summary = now
-            self._show(f"[{now - self._began:6.1f} s] {sum_line(campaign.counts())}")
+        if now - self._spoke_at >= SUMMARY_EVERY_S:
+            self._spoke_at = now
+            self._say(sum_line(campaign.counts()))
+
+    def _say(self, text: str) -> None:
+        self._show(f"[{time.monotonic() - self._began:6.1f} s] {text}")
 
 
 def _name(task: Any) -> str:

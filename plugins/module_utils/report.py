@@ -8,10 +8,14 @@ from __future__ import annotations
 from typing import Any, Iterable, Mapping, Sequence
 
 from .campaign import Campaign
+from .states import State
 from .text import printable
 from .upgrade import Upgrade
 
 _COLUMNS = ("UPGRADE ID", "VM", "NODE", "OUTCOME", "VERSION", "TIME", "REASON")
+
+
+_PLAIN_REASONS = {State.DECLINED: "the user said no"}
 
 
 def result_of(upgrade: Upgrade) -> dict[str, Any]:
@@ -25,7 +29,7 @@ def result_of(upgrade: Upgrade) -> dict[str, Any]:
         "state": upgrade.state.value,
         "final": upgrade.final,
         "stage": printable(upgrade.stage),
-        "reason": printable(upgrade.reason),
+        "reason": printable(upgrade.reason or _PLAIN_REASONS.get(upgrade.state, "")),
         "permit": upgrade.permit,
         "version_before": printable(result.version_before if result else upgrade.installed_version, 64),
         "version_after": printable(result.version_after, 64) if result else "",

@@ -112,12 +112,12 @@ class Upgrade:
     def apply(self, message: Message, target_version: str) -> bool:
         """Take one journal record of this upgrade; true if anything changed."""
         handler = _HANDLERS.get(type(message.payload))
-        if handler is None or self._repeated(message):
+        if handler is None or (self._outrun(message) and not _holds_for_good(message.payload)):
             return False
         return handler(self, message.payload, message.created_at, target_version)
 
-    def _repeated(self, message: Message) -> bool:
-        """Agents number their messages; one that is not newer than the newest of its generation was heard before."""
+    def _outrun(self, message: Message) -> bool:
+        """Whether a report of this agent's that is newer, or this very one, was heard before: agents number what they send."""
         if not isinstance(message.payload, (Request, Confirmation, Progress, Result)):
             return False
         generation, _dot, counter = message.message_id.rpartition(".")
@@ -160,6 +160,11 @@ class Upgrade:
         self.stage, self.reason, self.ended_at = stage, reason, at
         self.facts = None
         return True
+
+
+def _holds_for_good(payload: Payload) -> bool:
+    """Whether a report is true however late it comes: nothing takes back that an installer was started, or how it ended."""
+    return isinstance(payload, Result) or (isinstance(payload, Progress) and payload.stage == "installing")
 
 
 def _delivered(upgrade: Upgrade, payload: Delivered, at: float, _target: str) -> bool:
@@ -233,6 +238,8 @@ def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> b
 
 def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
     if upgrade.final:
+        if payload in (upgrade.result, upgrade.late_result):
+            return False  # the same report again
         upgrade.late_result = payload
         return True
     outcome, stage, reason = judge_result(payload, target)

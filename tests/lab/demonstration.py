@@ -48,6 +48,8 @@ def demonstrate(progress: Progress) -> str:
     commands.up(progress, nodes_only=False)
     plays.build_iso(TARGET)
     progress.say(f"the ISO of guest-tools {TARGET} is built and signed")
+    for guest in GUESTS:
+        progress.say(f"  {guest.name} {guest.part}: {guest.ending.value}")
     before = _installed(progress, "before")
 
     first = _upgrade(progress, DEADLINE_S)
@@ -69,9 +71,8 @@ def demonstrate(progress: Progress) -> str:
 
 def _upgrade(progress: Progress, deadline_s: int) -> dict[str, Any]:
     """One run of the playbook, shown as it goes; the campaign's summary from its journal."""
-    progress.say(
-        f"ansible-playbook playbooks/upgrade.yml -e target_version={TARGET}   (deadline: {deadline_s} s)"
-    )
+    arguments = f"-e target_version={TARGET} -e upgrade_deadline_s={deadline_s}"
+    progress.say(f"ansible-playbook playbooks/upgrade.yml {arguments}   (deadline: {deadline_s} s)")
     variables = {"target_version": TARGET, "upgrade_deadline_s": deadline_s}
     run = plays.ansible("playbooks/upgrade.yml", show=_show, variables=variables)
     plays.require(run, "the upgrade")
@@ -97,7 +98,7 @@ def _installed(progress: Progress, when: str) -> dict[str, tuple[str, int]]:
     """By running guest: its version and how often an installer finished there, asked on the guest's console."""
     found = {guest.name: _ask(guest) for guest in GUESTS if guest.is_running}
     shown = ", ".join(
-        f"{name} {version} ({installs} installs)" for name, (version, installs) in found.items()
+        f"{name} {version} (installed {installs} times)" for name, (version, installs) in found.items()
     )
     progress.say(f"asked on the guests' consoles, {when}: {shown}")
     return found

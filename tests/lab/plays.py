@@ -20,6 +20,8 @@ from .progress import Progress
 
 _COLLECTION = paths.COLLECTIONS / "ansible_collections" / "isolift" / "vm"
 _DEPLOYED = paths.RUN / "deployed"
+QUIET_S = 4.0
+"""Seconds after which a deployment says what it is doing."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,12 @@ def deploy(progress: Progress) -> None:
         return
     progress.say("broker and relays: deploying (playbooks/site.yml)")
 
+    said_at = progress.elapsed
+
     def show(line: str) -> None:
-        if line.startswith("PLAY ["):
+        nonlocal said_at
+        if line.startswith("PLAY [") or (line.startswith("TASK [") and progress.elapsed - said_at > QUIET_S):
+            said_at = progress.elapsed
             progress.say(f"  {line.strip(' *')}")
 
     require(ansible("playbooks/site.yml", show=show), "deploying broker and relays")
