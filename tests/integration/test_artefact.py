@@ -28,7 +28,11 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
     galaxy: Words = [PROGRAMS / "ansible-galaxy", "collection"]
     run([*galaxy, "build", "--output-path", directory, paths.REPOSITORY], cwd=directory)
     (artefact,) = directory.glob("*.tar.gz")
-    run([*galaxy, "install", "--offline", "--collections-path", directory, artefact], cwd=directory)
+    # Nothing else is to be found, or galaxy would take the collection for installed.
+    alone = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(directory)}
+    run(
+        [*galaxy, "install", "--offline", "--collections-path", directory, artefact], cwd=directory, env=alone
+    )
     return directory
 
 
