@@ -124,7 +124,7 @@ def _resident_kib(status: str) -> int:
         (["answer", "--config", "/c", "decline"], cli.Command("answer", "decline", Path("/c"))),
         (["--version"], cli.Command("--version")),
         (["run", "-h"], cli.Command("--help")),
-        (["_install", "/work/x"], cli.Command("_install", "/work/x")),
+        (["_install", "/var/x"], cli.Command("_install", "/var/x")),
     ],
 )
 def test_command_line(arguments: list[str], command: cli.Command) -> None:
