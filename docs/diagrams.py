@@ -35,8 +35,9 @@ UPGRADE = """
 The table is in `{upgrade}`.
 
 An agent's result moves every state of this diagram to the outcome that it names: {guest}.
-The coordinator does the same where it decides the outcome itself, and at the campaign's deadline as the second table says.
-Nothing leaves an outcome.
+The coordinator does the same where it decides the outcome itself: at the campaign's deadline as the first table says (a notification that
+never arrived ends as unreachable, an upgrade that was to be cancelled as timed_out), and past a state's own limit as the second one says, if the
+agent acknowledged the question why it does not go on. Nothing leaves an outcome.
 """
 
 CHANNEL = """
@@ -75,6 +76,12 @@ def deadline_table(outcomes: Mapping[Enum, tuple[Enum, str]]) -> list[str]:
     return ["", "| at the deadline | outcome | stage |", "|---|---|---|", *rows]
 
 
+def limit_table(limited: Mapping[Enum, tuple[str, str]]) -> list[str]:
+    """Which option limits which state, and the stage in which it times out, as a Markdown table."""
+    rows = [f"| {state.value} | `{option}` | timed_out | {stage} |" for state, (option, stage) in limited.items()]
+    return ["", "| past its limit | option | outcome | stage |", "|---|---|---|---|", *rows]
+
+
 def load(path: str) -> ModuleType:
     """The module in the file ``path`` of the checkout; what it imports from its own package is found beside it."""
     file = ROOT / path
@@ -98,6 +105,7 @@ def render() -> str:
         UPGRADE.format(guest=guest, **TABLES),
         *diagram(upgrade.State.PENDING, upgrade.TRANSITIONS),
         *deadline_table(upgrade.DEADLINE_OUTCOME),
+        *limit_table(upgrade.LIMITED),
         CHANNEL.format(**TABLES),
         *diagram(channel.State.ABSENT, channel.TRANSITIONS),
         AGENT.format(**TABLES),

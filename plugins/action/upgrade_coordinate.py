@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from typing import Any, Callable
@@ -20,19 +19,22 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     Broker,
     BrokerError,
     BrokerOptions,
+    Connector,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.command import playbook_command
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError, Conditions
-from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError, Coordinator
+from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
 from ansible_collections.isolift.vm.plugins.module_utils.report import lines_of, sum_line, summary_of
+from ansible_collections.isolift.vm.plugins.module_utils.text import printable
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 
 SPEC: dict[str, dict[str, Any]] = {**ARGUMENT_SPEC, "campaign_id": {"type": "str", "required": True}}
 
 CALLBACK = "isolift.vm.upgrade_results"
 SHOW_EVERY_S = 10.0
-RESUME = "ansible-playbook isolift.vm.upgrade -e campaign_id="
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -52,20 +54,36 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "upgrade_coordinate needs the Python library pika on the control node: pip install pika"
             )
         campaign_id = arguments["campaign_id"]
-        self._display.display(f"Should this be stopped, go on with: {RESUME}{campaign_id}")
+        sources = (task_vars or {}).get("ansible_inventory_sources") or []
+        resume = playbook_command("upgrade", sources, C.DEFAULT_HOST_LIST, {"campaign_id": campaign_id})
+        self._display.display(f"Should this be stopped, go on with: {resume}")
         options = BrokerOptions.from_arguments(arguments)
         try:
             if self._task.check_mode:
                 campaign = _look(options, campaign_id)
             else:
-                campaign = _conduct(options, campaign_id, self._watch())
+                campaign = self._conduct(options, campaign_id)
         except (BrokerError, CampaignError, ConditionError, ValueError) as error:
             raise AnsibleActionFail(
-                f"Campaign {campaign_id} is not conducted here any more: {error}. Nothing is lost. Unless another coordinator "
-                f"goes on with it: {RESUME}{campaign_id}"
+                f"Campaign {campaign_id} is not conducted here any more: {error}. Nothing is lost. Unless another run "
+                f"conducts it: {resume}"
             ) from error
         summary = summary_of(campaign)
         return {"changed": not self._task.check_mode, "table": lines_of(summary), **summary}
+
+    def _conduct(self, options: BrokerOptions, campaign_id: str) -> Campaign:
+        def say(text: str) -> None:
+            self._display.display(printable(text, 1000))
+
+        conductor = Conductor(
+            connect=Connector(options, say),
+            campaign_id=campaign_id,
+            host=socket.gethostname(),
+            judge_of=lambda opened: Conditions(opened.conditions).judge,
+            watch=self._watch(),
+            say=say,
+        )
+        return conductor.run()
 
     def _watch(self) -> Callable[[Campaign], None]:
         """Where no callback shows the results, show the counts now and then."""
@@ -85,12 +103,3 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 def _look(options: BrokerOptions, campaign_id: str) -> Campaign:
     with Broker(options) as broker:
         return fold(broker.read_all(journal(campaign_id)))
-
-
-def _conduct(options: BrokerOptions, campaign_id: str, watch: Callable[[Campaign], None]) -> Campaign:
-    with Broker(options) as broker:
-        coordinator = Coordinator(broker, campaign_id, os.urandom(8).hex(), socket.gethostname())
-        coordinator.resume()
-        opened = coordinator.campaign.opened
-        coordinator.run(Conditions(opened.conditions if opened else ()).judge, watch)
-        return coordinator.campaign

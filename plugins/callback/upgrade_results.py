@@ -47,9 +47,9 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     ARGUMENT_SPEC,
     PIKA_ERROR,
     Broker,
-    BrokerError,
     BrokerOptions,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerError, BrokerLost
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.records import RECORDS
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
@@ -70,6 +70,10 @@ COORDINATE = "isolift.vm.upgrade_coordinate"
 SUMMARY_EVERY_S = 10.0
 FINISH_S = 10.0
 """Seconds to wait for the journal's end once the coordinator is done."""
+
+
+RETRY_S = 2.0
+"""Seconds between two tries to connect to a broker that is away."""
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -118,7 +122,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             return
         values: dict[str, Any] = {name: spec.get("default") for name, spec in ARGUMENT_SPEC.items()}
         values.update({name: arguments[name] for name in values if arguments.get(name) is not None})
-        values["broker_port"] = int(values["broker_port"])
+        if values["broker_port"] is not None:
+            values["broker_port"] = int(values["broker_port"])
         values["broker_timeout"] = float(values["broker_timeout"])
         self._campaign_id = campaign["campaign_id"]
         self._broker = BrokerOptions.from_arguments(values)
@@ -195,6 +200,7 @@ class Follower:
 
     def __init__(self, options: BrokerOptions, campaign_id: str, live: Live) -> None:
         self._options = options
+        self._campaign_id = campaign_id
         self._campaign = Campaign(campaign_id)
         self._journal = journal(campaign_id)
         self._live = live
@@ -222,13 +228,23 @@ class Follower:
         return lines_of(summary_of(self._campaign))
 
     def _run(self) -> None:
-        try:
-            with Broker(self._options) as broker:
-                broker.read(self._journal)
-                while not self._campaign.closed and time.monotonic() < self._finish_by:
-                    self._take(broker)
-        except (BrokerError, ValueError) as error:
-            self._problem = str(error)
+        while not self._campaign.closed and time.monotonic() < self._finish_by:
+            try:
+                self._read()
+            except BrokerLost as error:
+                self._problem = str(error)
+                time.sleep(RETRY_S)  # the coordinator says that the broker is away
+            except (BrokerError, ValueError) as error:
+                self._problem = str(error)
+                return
+
+    def _read(self) -> None:
+        """Read the journal from its first record, until the campaign is closed or the connection is lost."""
+        with Broker(self._options) as broker:
+            broker.read(self._journal)
+            self._campaign, self._problem = Campaign(self._campaign_id), ""
+            while not self._campaign.closed and time.monotonic() < self._finish_by:
+                self._take(broker)
 
     def _take(self, broker: Broker) -> None:
         changed: set[str] = set()

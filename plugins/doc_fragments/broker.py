@@ -12,13 +12,13 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   broker_host:
-    description: Name or address of the RabbitMQ node.
+    description:
+      - Name or address of the RabbitMQ node, or those of a cluster's nodes with commas between them, which are tried in turn.
     type: str
     default: localhost
   broker_port:
-    description: AMQP port.
+    description: AMQP port. The default is V(5671) if O(broker_ca_cert) is set, else V(5672).
     type: int
-    default: 5672
   broker_vhost:
     description: The vhost that the role P(isolift.vm.broker#role) made.
     type: str
@@ -37,7 +37,10 @@ options:
       - The connection uses TLS if this is set, and checks the certificate against O(broker_host).
     type: path
   broker_timeout:
-    description: Seconds to wait for connecting and for every answer of the broker.
+    description:
+      - Seconds to wait for connecting and for every answer of the broker.
+      - The time for which the broker takes nothing because it is short of memory or disk space does not count. It has a limit of its
+        own, a quarter of an hour.
     type: float
     default: 15.0
 requirements:

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The campaign core: fold the journal's records, decide what to do next. No I/O, no clock, no randomness.
+"""The campaign core: decide what to do next about a campaign whose journal was folded. No I/O, no clock, no randomness.
 
-`Campaign.apply` takes the journal's records in order. `Campaign.decide` says what the coordinator shall append to the journal
+`Campaign.apply` (fold.py) takes the journal's records in order. `Campaign.decide` says what the coordinator shall append to the journal
 and send to the VMs; it looks at what changed and at what is due, so that its cost does not grow with the campaign. A command
 is sent only after its decision was read back: it follows from the folded state, never from a decision just made.
 """
@@ -11,38 +11,28 @@ is sent only after its decision was read back: it follows from the folded state,
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from dataclasses import dataclass
 from typing import Callable, Iterable, Union
 
-from .ids import upgrade_id
-from .records import (
-    Claim,
-    Closed,
-    Ended,
-    Held,
-    Notified,
-    Opened,
-    Row,
-    Sealed,
-    Selected,
-    chunks,
-    selection_digest,
-)
-from .states import DEADLINE_OUTCOME, OUTCOME_ORDER, State
-from .upgrade import REFUSALS_BORNE, Upgrade
-from .wire import Facts, Message, Notification, Payload, Scalar, Start
+from .fold import ATTEMPT, CANCEL, PATIENCE_S, Fold
+from .records import Claim, Closed, Ended, Held, Notified, Opened, Row, Sealed, chunks, selection_digest
+from .states import DEADLINE_OUTCOME, LIMITED, State
+from .upgrade import NEVER, REFUSALS_BORNE, Upgrade
+from .wire import Cancel, Facts, Message, Notification, Payload, Scalar, Start
 
-ATTEMPT = 1
-"""The attempt of every upgrade so far: a VM is tried once per campaign."""
-
-RESEND_S = 20.0
+RESEND_S = PATIENCE_S
 """Seconds until an unacknowledged command is sent again; doubled each time up to `RESEND_MOST_S`. Presence resends at once."""
 
 RESEND_MOST_S = 300.0
 
 REJUDGE_S = 20.0
 """Seconds after which a held VM is asked for fresh facts."""
+
+ANSWER_S = 60.0
+"""Seconds that an agent has to go on, once it acknowledged the question why it does not."""
+
+SKEW_S = 60.0
+"""Seconds by which the clocks of control node and compute nodes may differ: so much longer may a permit be in use."""
 
 Judge = Callable[[Facts], str]
 """The conditions: an empty text if the facts meet them, else the reason to hold."""
@@ -65,144 +55,18 @@ class Send:
 Effect = Union[Append, Send]
 
 
-class Campaign:
-    """One campaign as its journal tells it, and as the coordinator ``nonce`` sees it.
-
-    :ivar upgrades: the upgrades by VM UUID, in the order of the selection.
-    :ivar problem: why the campaign cannot go on; empty if it can.
-    :ivar strays: records of VMs or upgrades that are not of this campaign; they changed nothing.
-    """
+class Campaign(Fold):
+    """One campaign as the coordinator ``nonce`` conducts it."""
 
     def __init__(self, campaign_id: str, nonce: str = "") -> None:
-        self.campaign_id = campaign_id
-        self.opened: Opened | None = None
-        self.opened_at = 0.0
-        self.upgrades: dict[str, Upgrade] = {}
-        self.sealed = False
-        self.closed = False
-        self.problem = ""
-        self.strays = 0
-        self.epoch = 0
-        self.claimed_by = ""
-        self._nonce = nonce
-        self._claimed_at = 0.0
-        self._starts_from = 0.0
+        super().__init__(campaign_id, nonce)
         self._sequence = 0
-        self._open = 0
         self._overdue = False
         self._closing = False
-        self._changed: set[str] = set()
         self._due: list[tuple[float, str]] = []
 
-    # What the journal says
-
-    def apply(self, message: Message) -> Upgrade | None:
-        """Fold one record; return the upgrade it changed, if it changed one."""
-        payload = message.payload
-        if isinstance(payload, Opened):
-            self._apply_opened(payload, message.created_at)
-        elif isinstance(payload, Selected):
-            self._apply_selected(payload, message.created_at)
-        elif isinstance(payload, Sealed):
-            self._apply_sealed(payload)
-        elif isinstance(payload, Claim):
-            self._apply_claim(payload, message)
-        elif isinstance(payload, Closed):
-            self.closed = self.closed or self._in_force(message.epoch, payload.nonce)
-        else:
-            return self._apply_to_upgrade(message)
-        return None
-
-    def _apply_opened(self, payload: Opened, at: float) -> None:
-        if self.opened is None:
-            self.opened, self.opened_at = payload, at
-
-    def _apply_selected(self, payload: Selected, at: float) -> None:
-        if self.sealed:
-            return
-        for row in payload.vms:
-            if len(row) != 3 or row[0] in self.upgrades:
-                continue
-            vm, name, node = row
-            try:
-                self.upgrades[vm] = Upgrade(vm, name, node, upgrade_id(self.campaign_id, vm, ATTEMPT), at)
-            except ValueError:
-                self.strays += 1  # not a UUID; the seal will not match
-
-    def _apply_sealed(self, payload: Sealed) -> None:
-        if self.sealed:
-            return
-        if self.opened is None:
-            self.problem = "the journal does not begin with the campaign's opening"
-            return
-        if payload.count != len(self.upgrades) or payload.digest != selection_digest(self.upgrades):
-            listed = f"the journal's selection ({len(self.upgrades)} VMs)"
-            self.problem = f"{listed} is not the one that was sealed ({payload.count} VMs)"
-            return
-        self.sealed = True
-        self._open = len(self.upgrades)
-
-    def _apply_claim(self, payload: Claim, message: Message) -> None:
-        if message.epoch <= self.epoch:
-            return
-        self._starts_from = self._claimed_at + RESEND_S if self.epoch else 0.0
-        self.epoch, self.claimed_by, self._claimed_at = message.epoch, payload.nonce, message.created_at
+    def _new_claim(self) -> None:
         self._overdue = self._closing = False
-        for upgrade in self.upgrades.values():
-            upgrade.pending_decision = False
-            upgrade.due, upgrade.tries = 0.0, 0
-        self._changed.update(self.upgrades)
-
-    def _in_force(self, epoch: int, nonce: str) -> bool:
-        return self.epoch > 0 and epoch == self.epoch and nonce == self.claimed_by
-
-    def _apply_to_upgrade(self, message: Message) -> Upgrade | None:
-        upgrade = self.upgrades.get(message.vm) if self.sealed else None
-        if self.opened is None or upgrade is None or upgrade.upgrade_id != message.upgrade_id:
-            self.strays += 1
-            return None
-        payload = message.payload
-        if isinstance(payload, (Held, Notified, Ended)):
-            if not self._in_force(message.epoch, payload.nonce):
-                self.strays += 1
-                return None
-            upgrade.pending_decision = False
-            self._changed.add(upgrade.vm)
-        was_final = upgrade.final
-        if not upgrade.apply(message, self.opened.target_version):
-            return None
-        if upgrade.final and not was_final:
-            self._open -= 1
-        self._changed.add(upgrade.vm)
-        return upgrade
-
-    @property
-    def policy(self) -> Opened:
-        """What the campaign was opened with.
-
-        :raises ValueError: it was not opened; a sealed campaign always was.
-        """
-        if self.opened is None:
-            raise ValueError(f"campaign {self.campaign_id} was never opened")
-        return self.opened
-
-    @property
-    def finished(self) -> bool:
-        """Whether every selected VM has an outcome."""
-        return self.sealed and self._open == 0
-
-    @property
-    def mine(self) -> bool:
-        """Whether the claim of this coordinator is in force."""
-        return bool(self._nonce) and self.claimed_by == self._nonce
-
-    def counts(self) -> dict[str, int]:
-        """How many upgrades are in each state, outcomes first in the order of `OUTCOME_ORDER`."""
-        found = Counter(upgrade.state for upgrade in self.upgrades.values())
-        order = (*OUTCOME_ORDER, *(state for state in State if state not in OUTCOME_ORDER))
-        return {state.value: found[state] for state in order if found[state]}
-
-    # What the coordinator does
 
     def record(self, payload: Payload, now: float, upgrade: Upgrade | None = None, epoch: int = 0) -> Message:
         """``payload`` in an envelope of this coordinator, for the whole campaign or for one upgrade."""
@@ -235,7 +99,8 @@ class Campaign:
         return self.record(ended, now, upgrade)
 
     def present(self, vm: str) -> None:
-        """The agent of ``vm`` said hello: an unacknowledged command is due now."""
+        """The agent of ``vm`` said hello, perhaps to another relay than before: it is asked how it is, and what it did not
+        acknowledge is due now."""
         upgrade = self.upgrades.get(vm)
         if upgrade is not None and not upgrade.final:
             upgrade.due, upgrade.tries, upgrade.greeted = 0.0, 0, True
@@ -265,7 +130,9 @@ class Campaign:
         effects: list[Effect] = []
         for vm in self._attention(now):
             upgrade = self.upgrades[vm]
-            if not upgrade.final and not upgrade.pending_decision:
+            if upgrade.final:
+                effects.extend(self._let_go(upgrade, now))
+            elif not upgrade.pending_decision:
                 effects.extend(self._decide_one(upgrade, now, judge))
         if self.finished and not self._closing:
             self._closing = True
@@ -289,49 +156,144 @@ class Campaign:
         upgrade.due = until
         heapq.heappush(self._due, (until, upgrade.vm))
 
-    def _decide_one(self, upgrade: Upgrade, now: float, judge: Judge) -> list[Effect]:
-        if now >= self.policy.deadline:
-            return [self._at_deadline(upgrade, now)]
-        if upgrade.state is State.INSTALLING:  # only its result, or the deadline, ends it
+    def _let_go(self, upgrade: Upgrade, now: float) -> list[Effect]:
+        """Tell an agent that may not know it that its upgrade is over."""
+        if not upgrade.release:
             return []
-        if upgrade.ineligible:
-            return [Append(self.end(upgrade.vm, State.INELIGIBLE, "media", upgrade.reason, now))]
-        if upgrade.refusals > REFUSALS_BORNE:
-            return [Append(self.end(upgrade.vm, State.FAILED, "protocol", upgrade.reason, now))]
-        if upgrade.state is State.PENDING or (upgrade.state is State.STARTED and upgrade.greeted):
-            return self._send_start(upgrade, now)
-        if upgrade.state is State.HELD:
-            return self._ask_again(upgrade, now)
-        if upgrade.state is State.REQUESTED:
-            return [self._judged(upgrade, now, judge)]
-        if upgrade.state is State.NOTIFIED and not upgrade.delivered:
-            return self._send_notification(upgrade, now)
-        return []
+        upgrade.release = False
+        return [self._cancel(upgrade, now)]
 
-    def _at_deadline(self, upgrade: Upgrade, now: float) -> Effect:
+    def _decide_one(self, upgrade: Upgrade, now: float, judge: Judge) -> list[Effect]:
+        ending = self._ending(upgrade, now)
+        if ending is not None:
+            return [Append(self.end(upgrade.vm, *ending, now))]
+        if upgrade.cancelling and upgrade.state is not State.INSTALLING:
+            return self._repeated(upgrade, now, self._cancel)
+        question = self._question(upgrade, now)
+        return question + self._next_step(upgrade, now, judge, bool(question))
+
+    def _ending(self, upgrade: Upgrade, now: float) -> tuple[State, str, str] | None:
+        """(outcome, stage, reason), if it is time for the coordinator to end the upgrade."""
+        if upgrade.lost:
+            return (
+                State.INTERRUPTED,
+                "state_lost",
+                "the agent knows nothing of the installation that it began",
+            )
+        if upgrade.cancelling and self._surely_cancelled(upgrade):
+            return State.CANCELLED, CANCEL, upgrade.cancelling
+        if now >= self.policy.deadline:
+            return self._at_deadline(upgrade)
+        if upgrade.state in LIMITED and self._stuck(upgrade, now):
+            return State.TIMED_OUT, LIMITED[upgrade.state][1], "the agent answers, but does not go on"
+        if upgrade.state is State.INSTALLING:
+            return None
+        if upgrade.ineligible:
+            return State.INELIGIBLE, "media", upgrade.reason
+        if upgrade.refusals > REFUSALS_BORNE:
+            return State.FAILED, "protocol", upgrade.reason
+        return None
+
+    def _at_deadline(self, upgrade: Upgrade) -> tuple[State, str, str]:
         outcome, stage = DEADLINE_OUTCOME[upgrade.state]
         if upgrade.state is State.NOTIFIED and not upgrade.delivered:
             outcome = State.UNREACHABLE
-        return Append(
-            self.end(upgrade.vm, outcome, stage, upgrade.reason or "the campaign's deadline passed", now)
-        )
+        if upgrade.cancelling:
+            outcome, stage = State.TIMED_OUT, CANCEL
+        return outcome, stage, upgrade.reason or "the campaign's deadline passed"
+
+    def _surely_cancelled(self, upgrade: Upgrade) -> bool:
+        """Whether nothing can be installed any more: never notified, or asked again after the last permit had run out."""
+        if upgrade.permit == 0:
+            return upgrade.state is not State.INSTALLING
+        asked_again = upgrade.state in (State.REQUESTED, State.HELD)
+        return asked_again and upgrade.requested_at >= upgrade.expires_at + SKEW_S
+
+    def _stuck(self, upgrade: Upgrade, now: float) -> bool:
+        """Whether the agent acknowledged the question why it does not go on, and still does not."""
+        limit = self._limit(upgrade)
+        return upgrade.answered_at >= limit and now >= upgrade.answered_at + ANSWER_S
+
+    def _limit(self, upgrade: Upgrade) -> float:
+        """The Unix time from which it is late for the state that it is in."""
+        option, _stage = LIMITED[upgrade.state]
+        return upgrade.since + float(getattr(self.policy, option))
+
+    def _question(self, upgrade: Upgrade, now: float) -> list[Effect]:
+        """The start once more: at a hello, and after a claim if nothing was heard of the upgrade since."""
+        if upgrade.state is State.PENDING or not (
+            upgrade.greeted or upgrade.unknown or now >= upgrade.ask_from
+        ):
+            return []
+        upgrade.greeted, upgrade.unknown, upgrade.ask_from = False, False, NEVER
+        return [self._send_question(upgrade, now)]
+
+    def _next_step(self, upgrade: Upgrade, now: float, judge: Judge, asked: bool) -> list[Effect]:
+        state = upgrade.state
+        if state is State.PENDING:
+            return self._send_start(upgrade, now)
+        if state is State.HELD:
+            return self._ask_again(upgrade, now, asked)
+        if state is State.REQUESTED:
+            return [self._judged(upgrade, now, judge)]
+        if state is State.NOTIFIED and not upgrade.delivered:
+            return self._send_notification(upgrade, now)
+        if state in LIMITED:
+            return self._watch(upgrade, now, asked)
+        self._wait_for_question(upgrade)
+        return []
+
+    def _watch(self, upgrade: Upgrade, now: float, asked: bool) -> list[Effect]:
+        """Past the limit of its state the agent is asked until it answers."""
+        limit = self._limit(upgrade)
+        if now < limit:
+            self._wait(upgrade, min(limit, upgrade.ask_from))
+            return []
+        if upgrade.answered_at >= limit:
+            self._wait(upgrade, upgrade.answered_at + ANSWER_S)
+            return []
+        return [] if asked else self._repeated(upgrade, now, self._send_question)
+
+    def _send_question(self, upgrade: Upgrade, now: float) -> Effect:
+        return Send(self.record(self._start(), now, upgrade))
+
+    def _cancel(self, upgrade: Upgrade, now: float) -> Effect:
+        reason = upgrade.cancelling or f"the upgrade is over: {upgrade.state.value}"
+        return Send(self.record(Cancel(reason=reason[:200], nonce=self._nonce), now, upgrade))
+
+    def _repeated(
+        self, upgrade: Upgrade, now: float, command: Callable[[Upgrade, float], Effect]
+    ) -> list[Effect]:
+        """A command that is sent until something comes of it, less and less often; at a hello at once."""
+        if upgrade.greeted:
+            upgrade.greeted, upgrade.due = False, 0.0
+        if now < upgrade.due:
+            self._wait(upgrade, upgrade.due)
+            return []
+        self._wait(upgrade, now + self._next_try(upgrade))
+        return [command(upgrade, now)]
+
+    def _wait_for_question(self, upgrade: Upgrade) -> None:
+        if upgrade.ask_from < NEVER:
+            self._wait(upgrade, upgrade.ask_from)
 
     def _send_start(self, upgrade: Upgrade, now: float) -> list[Effect]:
         due = 0.0 if upgrade.greeted else max(upgrade.due, self._starts_from)
         if now < due:
             self._wait(upgrade, due)
             return []
-        self._wait(upgrade, now + self._next_try(upgrade))
-        return [Send(self.record(self._start(), now, upgrade))]
-
-    def _ask_again(self, upgrade: Upgrade, now: float) -> list[Effect]:
-        """A held VM gets its start again after a while, or at its hello; the agent answers it with fresh facts."""
-        if not upgrade.greeted and (upgrade.due == 0.0 or now < upgrade.due):
-            self._wait(upgrade, upgrade.due or now + REJUDGE_S)
-            return []
         upgrade.greeted = False
+        self._wait(upgrade, now + self._next_try(upgrade))
+        return [self._send_question(upgrade, now)]
+
+    def _ask_again(self, upgrade: Upgrade, now: float, asked: bool) -> list[Effect]:
+        """A held VM gets its start again after a while; the agent answers it with fresh facts."""
+        if not asked and 0.0 < now < upgrade.due:
+            self._wait(upgrade, upgrade.due)
+            return []
+        first = asked or not upgrade.due
         self._wait(upgrade, now + REJUDGE_S)
-        return [Send(self.record(self._start(), now, upgrade))]
+        return [] if first else [self._send_question(upgrade, now)]
 
     def _start(self) -> Start:
         opened = self.policy
@@ -357,7 +319,6 @@ class Campaign:
         return [Send(self.record(note, now, upgrade))]
 
     def _next_try(self, upgrade: Upgrade) -> float:
-        upgrade.greeted = False
         upgrade.tries += 1
         return min(RESEND_S * 2.0 ** (upgrade.tries - 1), RESEND_MOST_S)
 

@@ -25,6 +25,20 @@ except ImportError:
 from .text import printable
 from .wire import Facts
 
+KNOWN_FACTS = (
+    "agent_version",
+    "arch",
+    "free_bytes",
+    "installed_version",
+    "kernel",
+    "memory_bytes",
+    "os_id",
+    "os_version",
+    "sessions",
+    "uptime_s",
+)
+"""What a condition may look at: what agents say of their guests, and the component's installed version."""
+
 _COMPARISONS: dict[str, Callable[[LooseVersion, LooseVersion], bool]] = {
     "==": lambda left, right: left == right,
     "!=": lambda left, right: left != right,
@@ -36,7 +50,7 @@ _COMPARISONS: dict[str, Callable[[LooseVersion, LooseVersion], bool]] = {
 
 
 class ConditionError(Exception):
-    """A condition that is not a valid expression; the text names it and what is wrong."""
+    """A condition that nobody can judge; the text names it and what is wrong."""
 
 
 def _version_test(value: str, other: str, comparison: str = "==") -> bool:
@@ -60,6 +74,19 @@ class Conditions:
         environment.tests["version"] = _version_test
         self._conditions = [_Condition(environment, expression) for expression in expressions]
 
+    def require_known_facts(self) -> None:
+        """Refuse what no agent sends, which would hold every VM until the deadline.
+
+        :raises ConditionError: a condition looks at a fact that is none of `KNOWN_FACTS`.
+        """
+        for condition in self._conditions:
+            unknown = [name for name in condition.names if name not in KNOWN_FACTS]
+            if unknown:
+                raise ConditionError(
+                    f"condition {condition.text!r} looks at {', '.join(unknown)}, which no agent sends; "
+                    f"the facts are {', '.join(KNOWN_FACTS)}"
+                )
+
     def judge(self, facts: Facts) -> str:
         """An empty text if ``facts`` meet all conditions, else the reason why not, safe to show."""
         for condition in self._conditions:
@@ -70,13 +97,14 @@ class Conditions:
 
 
 class _Condition:
+    """One expression: its ``text``, and the ``names`` of the variables that it looks at."""
+
     def __init__(self, environment: Any, expression: str) -> None:
-        self._text = expression
+        self.text = expression
         try:
             self._evaluate = environment.compile_expression(expression, undefined_to_none=False)
-            self._names = sorted(
-                meta.find_undeclared_variables(environment.parse("{{ (" + expression + ") }}"))
-            )
+            named = meta.find_undeclared_variables(environment.parse("{{ (" + expression + ") }}"))
+            self.names = sorted(named.difference(environment.globals))
         except (TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
             # Beside the first: what Python says of the generated code, nested too deeply or with a number too long.
             raise ConditionError(f"condition {expression!r} is not a valid expression: {error}") from error
@@ -85,8 +113,8 @@ class _Condition:
         try:
             met = bool(self._evaluate(facts))
         except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            return printable(f"condition cannot be judged: {self._text}: {error}")
+            return printable(f"condition cannot be judged: {self.text}: {error}")
         if met:
             return ""
-        known = ", ".join(f"{name}={facts[name]!r}" for name in self._names if name in facts)
-        return printable(f"condition not met: {self._text}" + (f" ({known})" if known else ""))
+        known = ", ".join(f"{name}={facts[name]!r}" for name in self.names if name in facts)
+        return printable(f"condition not met: {self.text}" + (f" ({known})" if known else ""))

@@ -13,8 +13,10 @@ import time
 from collections import Counter
 from typing import Callable, Iterable
 
-from .broker import Broker, BrokerError, Publication
+from .broker import Broker, Publication
+from .broker_errors import BrokerError, BrokerLost
 from .campaign import Append, Campaign, Effect, Judge, Send
+from .history import campaigns_of
 from .ids import campaign_time
 from .records import RECORDS, Opened, Row
 from .states import State
@@ -34,8 +36,12 @@ class CampaignError(Exception):
     """The campaign cannot be begun or continued; the text says why."""
 
 
+class CampaignLost(CampaignError):
+    """Another coordinator has taken the campaign; the text names it."""
+
+
 class Coordinator:
-    """One coordinator of one campaign.
+    """One coordinator of one campaign, on one connection.
 
     :param nonce: random text that tells this coordinator apart from every other.
     :param host: the name of the control node, for people who read the journal.
@@ -44,7 +50,6 @@ class Coordinator:
     def __init__(self, broker: Broker, campaign_id: str, nonce: str, host: str) -> None:
         self.campaign = Campaign(campaign_id, nonce)
         self._broker = broker
-        self._nonce = nonce
         self._host = host
         self._journal = journal(campaign_id)
         self._reached = -1
@@ -62,26 +67,43 @@ class Coordinator:
         self._broker.read(self._journal)
         self._append(opening)
         self._list(opening[0])
-        self._take(self.campaign.claim(self._host, now))
+        self._claim()
 
-    def resume(self) -> None:
-        """Fold the journal and claim the next epoch.
+    def catch_up(self) -> None:
+        """Fold the journal as far as it goes now.
 
-        :raises CampaignError: the campaign was never sealed, or another coordinator took it at the same time.
+        :raises CampaignError: the campaign was never sealed.
         :raises NoSuchStream: the broker has no such campaign.
         """
         last = self._broker.read(self._journal)
         self._read_until(lambda: self._reached >= last)
         if not self.campaign.sealed:
             raise CampaignError(
-                self.campaign.problem or f"campaign {self.campaign.campaign_id} was never sealed"
+                self.campaign.problem
+                or f"campaign {self.campaign.campaign_id} was never sealed: the run that began it was stopped before any VM was told "
+                "to start, and none will be; begin it anew"
             )
-        if self.campaign.closed:
-            return
-        self._broker.hear_presence(coordinator_queue(self._nonce))
-        self._take(self.campaign.claim(self._host, time.time()))
 
-    def _take(self, claim: Message) -> None:
+    def take(self) -> None:
+        """Take the campaign: hear its VMs' presence, which only one coordinator can, and claim the next epoch.
+
+        :raises QueueLocked: another coordinator conducts it.
+        :raises CampaignLost: another one claimed it at the same time.
+        """
+        self._broker.hear_presence(coordinator_queue(self.campaign.campaign_id))
+        self._claim()
+
+    def resume(self) -> None:
+        """Fold the journal, and take the campaign unless it is closed.
+
+        :raises CampaignError, QueueLocked, NoSuchStream: as of `catch_up` and `take`.
+        """
+        self.catch_up()
+        if not self.campaign.closed:
+            self.take()
+
+    def _claim(self) -> None:
+        claim = self.campaign.claim(self._host, time.time())
         self._append([claim])
         self._read_until(lambda: self.campaign.epoch >= claim.epoch)
         self._check()
@@ -90,14 +112,16 @@ class Coordinator:
         """Fold what comes until ``done``; the broker has it already, so silence is a failure."""
         while not done():
             reached = self._reached
-            self._receive(SILENCE_S)
-            if self._reached == reached:
-                raise BrokerError(f"RabbitMQ sent nothing of {self._journal} for {SILENCE_S:g} s")
+            self.receive(SILENCE_S)
+            if self._reached == reached and not self._broker.blocked:
+                raise BrokerLost(f"RabbitMQ sent nothing of {self._journal} for {SILENCE_S:g} s")
 
     def _check(self) -> None:
-        if not self.campaign.mine:
-            raise CampaignError(
-                f"another coordinator holds campaign {self.campaign.campaign_id} (epoch {self.campaign.epoch})"
+        campaign = self.campaign
+        if not campaign.mine:
+            raise CampaignLost(
+                f"another coordinator, on {campaign.claimed_on or 'an unknown host'}, has taken campaign {campaign.campaign_id} "
+                f"(epoch {campaign.epoch})"
             )
 
     def end(self, endings: Iterable[tuple[str, State, str, str]]) -> None:
@@ -115,18 +139,29 @@ class Coordinator:
         """Go on until every upgrade has an outcome and the campaign is closed.
 
         :param watch: called with the campaign after whatever came was folded, at least every `IDLE_S` seconds.
-        :raises CampaignError: another coordinator took the campaign.
+        :raises CampaignLost: another coordinator took the campaign.
         :raises BrokerError: the broker fails; the campaign can be resumed.
         """
         while not self.campaign.closed:
             self._perform(self.campaign.decide(time.time(), judge))
             due = self.campaign.next_due()
             wait = IDLE_S if due is None else min(max(due - time.time(), 0.0), IDLE_S)
-            self._receive(wait)
-            self._check()
+            self.receive(wait)
             watch(self.campaign)
+            if not self.campaign.closed:
+                self._check()
+        self.make_known()
 
-    def _receive(self, timeout: float) -> None:
+    def make_known(self) -> None:
+        """See to it that the list of campaigns says that this one is closed."""
+        closing = self.campaign.closing
+        listed = campaigns_of(self._broker.campaigns())
+        own = [one for one in listed if one["campaign_id"] == self.campaign.campaign_id]
+        if closing is not None and not all(one["closed"] for one in own):
+            self._list(closing)
+
+    def receive(self, timeout: float) -> None:
+        """Fold what came, after waiting up to ``timeout`` seconds for something to come."""
         for delivery in self._broker.poll(timeout):
             if delivery.source != self._journal:
                 self._hear(delivery.body)
@@ -153,8 +188,6 @@ class Coordinator:
         )
         for publication in unroutable:
             self.campaign.unroutable(publication.key)
-        if effects and isinstance(effects[-1], Append) and self.campaign.finished:
-            self._list(effects[-1].message)
 
     def _append(self, records: list[Message]) -> None:
         self._publish(self._journal, records)

@@ -15,15 +15,15 @@ from .text import printable
 from .wire import Message, WireError, decode
 
 
-def fold(bodies: Iterable[bytes]) -> Campaign:
-    """The campaign that the records of one journal tell.
+def fold(bodies: Iterable[bytes], nonce: str = "") -> Campaign:
+    """The campaign that the records of one journal tell, as the writer ``nonce`` sees it.
 
     :raises ValueError: there is no record in them.
     """
     campaign: Campaign | None = None
     for message in _messages(bodies):
         if campaign is None:
-            campaign = Campaign(message.campaign_id)
+            campaign = Campaign(message.campaign_id, nonce)
         campaign.apply(message)
     if campaign is None:
         raise ValueError("the journal is empty: the campaign was never begun")
@@ -41,6 +41,7 @@ def campaigns_of(bodies: Sequence[bytes]) -> list[dict[str, Any]]:
                 "component": payload.component,
                 "target_version": payload.target_version,
                 "opened_at": message.created_at,
+                "opened_by": printable(payload.opened_by, 128),
                 "deadline": payload.deadline,
                 "closed": False,
                 "counts": {},

@@ -115,6 +115,15 @@ class DomainInfo:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A domain that libvirt lists and cannot describe; ``detail`` says why."""
+
+    uuid: str
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Change:
     """What was done to one domain's drive, or would be: the disc that decided before, and the one wanted after."""
 
@@ -170,15 +179,24 @@ class Hypervisor:
             if self.connection.isAlive():
                 raise HypervisorError(f"cannot close the connection to libvirt: {error}") from error
 
-    def domains(self) -> list[DomainInfo]:
-        """All domains of this host, running or not. One that vanishes meanwhile is left out.
+    def domains(self) -> tuple[list[DomainInfo], list[Unreadable]]:
+        """All domains of this host, running or not, and those that cannot be described. One that vanishes meanwhile is in neither.
 
-        :raises HypervisorError: libvirt cannot be reached or refuses.
+        :raises HypervisorError: libvirt cannot be reached or refuses to list them.
         """
         with self._errors("list the domains"):
             found = self.connection.listAllDomains()
-        described = (self._unless_gone(domain, self.describe) for domain in found)
-        return [info for info in described if info is not None]
+        described: list[DomainInfo] = []
+        unreadable: list[Unreadable] = []
+        for domain in found:
+            try:
+                described.append(self.describe(domain))
+            except MediaError as error:
+                if error.reason is not Reason.NO_DOMAIN:
+                    unreadable.append(Unreadable(domain.UUIDString(), domain.name(), error.detail))
+            except ValueError as error:
+                unreadable.append(Unreadable(domain.UUIDString(), domain.name(), str(error)))
+        return described, unreadable
 
     def find(self, vm: str) -> Any:
         """The domain whose UUID or name is ``vm``; a UUID goes before a name that looks like one.
@@ -295,14 +313,6 @@ class Hypervisor:
             # The ISO was deleted under the domain, or the domain stopped: no medium that anybody could use.
             if error.reason in (Reason.NO_MEDIA, Reason.SHUT_OFF):
                 return True
-            raise
-
-    def _unless_gone(self, domain: Any, read: Callable[[Any], DomainInfo]) -> DomainInfo | None:
-        try:
-            return read(domain)
-        except MediaError as error:
-            if error.reason is Reason.NO_DOMAIN:
-                return None
             raise
 
     @contextmanager

@@ -24,9 +24,17 @@ CHUNK_BYTES = 48 * 1024
 """Most bytes that the rows of one `Selected` record take, so that with its envelope it stays below the message limit."""
 
 
+FAILURES = ("failed", "rolled_back", "timed_out", "interrupted")
+"""Outcomes that count as failures unless the campaign says otherwise."""
+
+
 @dataclass(frozen=True)
 class Opened(Payload):
-    """The campaign: what is rolled out, and under which policy. Times are in seconds."""
+    """The campaign: what is rolled out, and under which policy. Times are in seconds.
+
+    ``request_s``, ``verify_s`` and ``install_s`` limit the states started, confirmed and installing; ``failures`` are the outcomes
+    that count as failures.
+    """
 
     TYPE = "opened"
     component: str = field(metadata=text(64))
@@ -40,6 +48,10 @@ class Opened(Payload):
     prompt: str = field(default="", metadata=text(500))
     conditions: tuple[str, ...] = field(default=(), metadata=texts(32, 500))
     opened_by: str = field(default="", metadata=text(128))
+    request_s: float = field(default=900.0, metadata=number())
+    verify_s: float = field(default=1800.0, metadata=number())
+    install_s: float = field(default=7200.0, metadata=number())
+    failures: tuple[str, ...] = field(default=FAILURES, metadata=texts(16, 16))
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,17 @@ class Claim(Payload):
     TYPE = "claim"
     nonce: str = field(metadata=text(64))
     host: str = field(default="", metadata=text(253))
+
+
+@dataclass(frozen=True)
+class Control(Payload):
+    """An operator's wish; it counts whatever its envelope's epoch is. ``vms`` are up to `CHUNK` VMs, none meaning all."""
+
+    TYPE = "control"
+    action: str = field(metadata=text(16))
+    vms: tuple[str, ...] = field(default=(), metadata=texts(CHUNK, 36))
+    reason: str = field(default="", metadata=text(200))
+    by: str = field(default="", metadata=text(253))
 
 
 @dataclass(frozen=True)
@@ -114,7 +137,10 @@ class Removed(Payload):
     TYPE = "removed"
 
 
-RECORDS = {**MESSAGES, **registry(Opened, Selected, Sealed, Claim, Held, Notified, Ended, Closed, Removed)}
+RECORDS = {
+    **MESSAGES,
+    **registry(Opened, Selected, Sealed, Claim, Control, Held, Notified, Ended, Closed, Removed),
+}
 """Every type that a journal may hold, for `wire.decode`."""
 
 Row = Tuple[str, str, str]

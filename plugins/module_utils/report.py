@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+from enum import Enum
 from typing import Any, Iterable, Mapping, Sequence
 
 from .campaign import Campaign
@@ -13,7 +15,78 @@ from .text import printable
 from .upgrade import Upgrade
 
 _COLUMNS = ("UPGRADE ID", "VM", "NODE", "OUTCOME", "VERSION", "TIME", "REASON")
+_CAMPAIGN_COLUMNS = ("CAMPAIGN ID", "COMPONENT", "VERSION", "STATE", "OPENED", "BY", "OUTCOMES")
 
+
+class _Detail(Enum):
+    """What the detail that follows a reason's code is to the code's sentence."""
+
+    INSTEAD = "says the same with more knowledge, and stands for it"
+    AFTER = "is somebody else's error text, and follows it"
+    NONE = "says less to a person, and is left out"
+
+
+REASONS: Mapping[str, tuple[str, _Detail]] = {
+    # From the selection, from libvirt and from the relay.
+    "no_channel": ("the domain has no channel for the agent", _Detail.INSTEAD),
+    "duplicate_uuid": ("several running domains have this UUID", _Detail.INSTEAD),
+    "no_domain": ("its node has no such domain any more", _Detail.INSTEAD),
+    "no_drive": ("the domain has no CD-ROM drive", _Detail.INSTEAD),
+    "drive_ambiguous": (
+        "the domain has several CD-ROM drives and none is marked as the one to use",
+        _Detail.INSTEAD,
+    ),
+    "drive_in_use": ("the drive holds a disc of somebody else", _Detail.INSTEAD),
+    "no_media": ("the ISO is not on the VM's node", _Detail.INSTEAD),
+    "tray_locked": ("the guest holds the drive's tray locked", _Detail.INSTEAD),
+    "media_error": ("the disc could not be changed or read", _Detail.AFTER),
+    "shut_off": ("the VM is shut off, or no relay runs on its node", _Detail.NONE),
+    "no_agent": ("no agent answers in the VM", _Detail.INSTEAD),
+    "expired": ("the leave to install ran out on its way", _Detail.INSTEAD),
+    "refused": ("the agent refused what it was told", _Detail.AFTER),
+    # From the agent.
+    "no_disc": ("the guest sees no disc of a component in its drives", _Detail.INSTEAD),
+    "other_manifest": ("the disc in the guest is not the campaign's", _Detail.INSTEAD),
+    "mount_stuck": ("the disc cannot be mounted or unmounted", _Detail.INSTEAD),
+    "unsigned": ("the disc is not signed", _Detail.INSTEAD),
+    "wrong_key": ("the disc is not signed with a key that the agent trusts", _Detail.AFTER),
+    "no_keys": ("the agent trusts no key", _Detail.INSTEAD),
+    "bad_key": ("a key of the agent cannot be read", _Detail.AFTER),
+    "bad_manifest": ("the manifest on the disc is not valid", _Detail.AFTER),
+    "file_absent": ("a file of the component is not on the disc", _Detail.INSTEAD),
+    "file_differs": ("a file of the component is not what its manifest says", _Detail.AFTER),
+    "wrong_component": ("the disc carries another component", _Detail.INSTEAD),
+    "wrong_version": ("the disc carries another version", _Detail.INSTEAD),
+    "detect_failed": ("the installed version cannot be read", _Detail.AFTER),
+    "detect_timeout": ("the installed version could not be read in time", _Detail.AFTER),
+    "no_space": ("the guest has too little free space", _Detail.INSTEAD),
+    "copy_failed": ("the component could not be copied from the disc", _Detail.AFTER),
+    "copy_lost": ("the copy of the component is gone", _Detail.AFTER),
+    "journal_unwritable": ("the agent cannot write its journal", _Detail.AFTER),
+    "not_started": ("the installer could not be started", _Detail.INSTEAD),
+    "not_settled": ("how the installer ended cannot be told", _Detail.AFTER),
+    "installer_running": ("another installer runs in the guest", _Detail.INSTEAD),
+    "timeout": ("the installer was stopped at its time limit", _Detail.INSTEAD),
+    "exit_code": ("the installer failed", _Detail.INSTEAD),
+    "interrupted": ("nobody saw the installer end", _Detail.INSTEAD),
+    "version_unchanged": ("the installed version is the one from before", _Detail.INSTEAD),
+    "version_mismatch": ("the installed version is neither the old one nor the target", _Detail.INSTEAD),
+}
+"""By code, what the table says in its place. Codes are for programs and stay in the data; one that is not here is shown as it is."""
+
+_STAGES: Mapping[str, str] = {
+    "selection": "",
+    "media": "",
+    "conditions": "",
+    "protocol": "",
+    "state_lost": "",
+    "start": "not reached",
+    "request": "it did not ask for the upgrade",
+    "notification": "it got no leave to install",
+    "confirmation": "its user did not answer",
+    "cancel": "cancelled",
+}
+"""By stage, what the table says before the reason; nothing where the reason says it all. Others are shown as they are."""
 
 _PLAIN_REASONS = {State.DECLINED: "the user said no"}
 
@@ -54,6 +127,7 @@ def summary_of(campaign: Campaign) -> dict[str, Any]:
         "closed": campaign.closed,
         "problem": campaign.problem,
         "counts": campaign.counts(),
+        "failures": campaign.failures if opened else 0,
         "results": [result_of(upgrade) for upgrade in campaign.upgrades.values()],
     }
 
@@ -78,15 +152,38 @@ def sum_line(counts: Mapping[str, int]) -> str:
 
 def table(results: Iterable[Mapping[str, Any]]) -> list[str]:
     """The upgrades as a table of plain text lines, the header first."""
-    rows = [_COLUMNS, *(_cells(result) for result in results)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    return _aligned([_COLUMNS, *(_cells(result) for result in results)])
+
+
+def campaign_table(campaigns: Iterable[Mapping[str, Any]], now: float) -> list[str]:
+    """Campaigns, as `campaigns_of` lists them, as a table of plain text lines, the header first. ``now`` is in Unix seconds."""
+    return _aligned([_CAMPAIGN_COLUMNS, *(_campaign_cells(campaign, now) for campaign in campaigns)])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def _campaign_cells(campaign: Mapping[str, Any], now: float) -> Sequence[str]:
+    state = "closed" if campaign["closed"] else "open" if campaign["deadline"] > now else "overdue"
+    opened_at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(campaign["opened_at"]))
+    return (
+        campaign["campaign_id"],
+        printable(campaign["component"], 64),
+        printable(campaign["target_version"], 64),
+        state,
+        opened_at,
+        printable(campaign["opened_by"], 64) or "-",
+        sum_line(campaign["counts"]) if campaign["closed"] else "-",
+    )
 
 
 def _cells(result: Mapping[str, Any]) -> Sequence[str]:
     before, after = result["version_before"], result["version_after"]
     versions = before if not after or after == before else f"{before or 'none'} -> {after}"
     late = f"later: {result['late_outcome']}" if result["late_outcome"] else ""
+    stage = result["stage"]
     return (
         result["upgrade_id"],
         result["name"],
@@ -94,5 +191,16 @@ def _cells(result: Mapping[str, Any]) -> Sequence[str]:
         result["state"],
         versions or "-",
         f"{result['duration_s']:.1f} s" if result["final"] else "-",
-        ": ".join(part for part in (result["stage"], result["reason"], late) if part),
+        ": ".join(part for part in (_STAGES.get(stage, stage), _sentence(result["reason"]), late) if part),
     )
+
+
+def _sentence(reason: str) -> str:
+    """A reason, ``code`` or ``code: detail``, as the table tells it."""
+    code, _colon, detail = reason.partition(": ")
+    if code not in REASONS:
+        return reason
+    sentence, place = REASONS[code]
+    if not detail or place is _Detail.NONE:
+        return sentence
+    return detail if place is _Detail.INSTEAD else f"{sentence}: {detail}"

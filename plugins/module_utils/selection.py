@@ -75,9 +75,13 @@ def _one_per_uuid(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Candi
     return candidates
 
 
+def matches(name: str, uuid: str, pattern: str) -> bool:
+    """Whether ``pattern`` is this VM's name or UUID, or a glob of its name."""
+    return name == pattern or fnmatchcase(name, pattern) or uuid == pattern.lower()
+
+
 def _matches(domain: Mapping[str, Any], pattern: str) -> bool:
-    name = domain["name"]
-    return name == pattern or fnmatchcase(name, pattern) or domain["uuid"] == pattern.lower()
+    return matches(domain["name"], domain["uuid"], pattern)
 
 
 def _matches_any(domain: Mapping[str, Any], patterns: Sequence[str]) -> bool:

@@ -85,6 +85,14 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
 """(state, event) → next state. Besides these, a final record (a result, or an ending by the coordinator) moves every state that
 is not final to the outcome it names."""
 
+LIMITED: Mapping[State, tuple[str, str]] = {
+    State.STARTED: ("request_s", "request"),
+    State.CONFIRMED: ("verify_s", "verify"),
+    State.INSTALLING: ("install_s", "install"),
+}
+"""States in which only the agent can go on, with the policy's limit for each and the stage in which it times out. Past the limit
+an agent that answers but does not go on ends as timed_out; one that does not answer has until the campaign's deadline."""
+
 DEADLINE_OUTCOME: Mapping[State, tuple[State, str]] = {
     State.PENDING: (State.UNREACHABLE, "start"),
     State.STARTED: (State.TIMED_OUT, "request"),

@@ -40,6 +40,9 @@ def relay_queue(node: str, session: str) -> str:
     return f"{RELAY_QUEUE_PREFIX}{node}.{session}"
 
 
-def coordinator_queue(nonce: str) -> str:
-    """The exclusive queue on which one coordinator hears presence."""
-    return COORDINATOR_QUEUE_PREFIX + nonce
+def coordinator_queue(campaign_id: str) -> str:
+    """The exclusive queue on which the campaign's coordinator hears presence; who holds it conducts the campaign.
+
+    :raises ValueError: not such an ID.
+    """
+    return COORDINATOR_QUEUE_PREFIX + journal_key(campaign_id)

@@ -32,6 +32,12 @@ INELIGIBLE_REASONS = frozenset(
 )
 """Reasons that waiting does not mend: the upgrade ends as ineligible at once."""
 
+NEVER = float("inf")
+"""A time that does not come."""
+
+UNKNOWN_UPGRADE = "unknown_upgrade"
+"""How an agent's refusal of a permit begins, if it knows nothing of the upgrade."""
+
 REFUSALS_BORNE = 2
 """Refused guest messages that an upgrade survives; a serial line can be garbled once or twice, a third is the guest's doing."""
 
@@ -46,11 +52,17 @@ class Upgrade:
     :ivar reason: why it ended so, is held, or was not reached last.
     :ivar result: the agent's own report, if it sent one; ``late_result`` is one that came after the outcome.
     :ivar ineligible: waiting will not mend what the relay reported; the coordinator ends the upgrade.
+    :ivar lost: the agent asked for the upgrade after it had begun to install: its disk was set back.
+    :ivar cancelling: why it is to be cancelled; empty if it is not.
+    :ivar requested_at: when the agent asked last; ``answered_at``: when it last acknowledged a start.
     """
 
     __slots__ = (
+        "answered_at",
+        "ask_from",
         "began_at",
         "busy_with",
+        "cancelling",
         "delivered",
         "due",
         "ended_at",
@@ -61,17 +73,21 @@ class Upgrade:
         "ineligible",
         "installed_version",
         "late_result",
+        "lost",
         "name",
         "node",
         "pending_decision",
         "permit",
         "reason",
         "refusals",
+        "release",
+        "requested_at",
         "result",
         "since",
         "stage",
         "state",
         "tries",
+        "unknown",
         "upgrade_id",
         "vm",
     )
@@ -94,15 +110,31 @@ class Upgrade:
         self.delivered = False  # the command of the current state was acknowledged by the agent
         self.busy_with = ""
         self.ineligible = False
+        self.lost = False
+        self.cancelling = ""
+        self.requested_at = 0.0
+        self.answered_at = 0.0
+        self.unknown = False  # the agent does not know the upgrade that a permit was for
         self.refusals = 0
         self.heard: tuple[str, int] = ("", 0)
         self.result: Result | None = None
         self.late_result: Result | None = None
         # Used by the coordinator's decisions only:
         self.pending_decision = False  # one was made and not read back yet
-        self.greeted = False
+        self.greeted = False  # the agent said hello
+        self.ask_from = NEVER  # when it is to be asked how it is
+        self.release = False  # the agent should let go of an upgrade that is over
         self.due = 0.0
         self.tries = 0
+
+    @property
+    def cancel_refusal(self) -> str:
+        """Why the upgrade cannot be cancelled any more; empty if it can."""
+        if self.final:
+            return f"it is over: {self.state.value}"
+        if self.state is State.INSTALLING:
+            return "the installer was started"
+        return ""
 
     @property
     def final(self) -> bool:
@@ -149,9 +181,18 @@ class Upgrade:
         self.reason = ""
         self.ineligible = False
         self.delivered = False
-        self.greeted = False
+        self.unknown = False
+        self.ask_from = NEVER
         self.due = 0.0
         self.tries = 0
+
+    def cancel(self, reason: str) -> bool:
+        """Take an operator's wish to cancel; true if it changed anything."""
+        if self.cancelling or self.cancel_refusal:
+            return False
+        self.cancelling = reason or "cancelled by an operator"
+        self.due, self.tries = 0.0, 0
+        return True
 
     def _end(self, outcome: State, stage: str, reason: str, at: float) -> bool:
         if self.final:
@@ -168,8 +209,10 @@ def _holds_for_good(payload: Payload) -> bool:
 
 
 def _delivered(upgrade: Upgrade, payload: Delivered, at: float, _target: str) -> bool:
-    if payload.command == Start.TYPE:
-        return upgrade._move(Event.START_DELIVERED, at)
+    if payload.command == Start.TYPE and not upgrade.final:
+        upgrade.answered_at = at
+        upgrade._move(Event.START_DELIVERED, at)
+        return True
     return payload.command == Notification.TYPE and _permit_arrived(upgrade)
 
 
@@ -184,8 +227,10 @@ def _undeliverable(upgrade: Upgrade, payload: Undeliverable, at: float, _target:
     if upgrade.final:
         return False
     reason = payload.reason + (f": {payload.detail}" if payload.detail else "")
+    if payload.command == Notification.TYPE and payload.detail.startswith(UNKNOWN_UPGRADE):
+        upgrade.unknown = True
     if payload.reason not in INELIGIBLE_REASONS:
-        return upgrade.missed(reason)
+        return upgrade.missed(reason) or upgrade.unknown
     upgrade.ineligible, upgrade.reason = True, reason
     return True
 
@@ -199,8 +244,12 @@ def _refused(upgrade: Upgrade, payload: Refused, at: float, _target: str) -> boo
 
 
 def _request(upgrade: Upgrade, payload: Request, at: float, _target: str) -> bool:
+    if upgrade.state is State.INSTALLING:
+        upgrade.lost = True
+        return True
     if not upgrade._move(Event.REQUEST, at):
-        return False
+        return _still_busy(upgrade)
+    upgrade.requested_at = at
     upgrade.installed_version = payload.installed_version
     upgrade.facts = payload.facts
     upgrade.busy_with = ""
@@ -215,8 +264,8 @@ def _held(upgrade: Upgrade, payload: Held, at: float, _target: str) -> bool:
 
 
 def _notified(upgrade: Upgrade, payload: Notified, at: float, _target: str) -> bool:
-    if not upgrade._move(Event.NOTIFIED, at):
-        return False
+    if upgrade.cancelling or not upgrade._move(Event.NOTIFIED, at):
+        return False  # a permit that comes after the wish to cancel is never sent
     upgrade.permit, upgrade.expires_at = payload.permit, payload.expires_at
     return True
 
@@ -224,7 +273,13 @@ def _notified(upgrade: Upgrade, payload: Notified, at: float, _target: str) -> b
 def _confirmation(upgrade: Upgrade, payload: Confirmation, at: float, _target: str) -> bool:
     if payload.answer == "confirm" and upgrade._move(Event.CONFIRMED, at):
         return True
-    return _permit_arrived(upgrade)  # an answer is as good as an acknowledgement
+    return _permit_arrived(upgrade) or _still_busy(upgrade)  # an answer is as good as an acknowledgement
+
+
+def _still_busy(upgrade: Upgrade) -> bool:
+    """The agent goes on with an upgrade that the coordinator ended: it should let go of it."""
+    upgrade.release = upgrade.final and upgrade.result is None
+    return upgrade.release
 
 
 def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> bool:
@@ -240,6 +295,9 @@ def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
     if upgrade.final:
         if payload in (upgrade.result, upgrade.late_result):
             return False  # the same report again
+        if upgrade.result is None and payload.outcome == upgrade.state.value:
+            upgrade.result = payload  # what the coordinator had decided, in the agent's words
+            return True
         upgrade.late_result = payload
         return True
     outcome, stage, reason = judge_result(payload, target)
@@ -270,7 +328,10 @@ def _ended(upgrade: Upgrade, payload: Ended, at: float, _target: str) -> bool:
         outcome = State(payload.outcome)
     except ValueError:
         return False
-    return outcome in FINAL and upgrade._end(outcome, payload.stage, payload.reason, at)
+    if outcome not in FINAL or not upgrade._end(outcome, payload.stage, payload.reason, at):
+        return False
+    upgrade.release = outcome in (State.CANCELLED, State.TIMED_OUT, State.INTERRUPTED)
+    return True
 
 
 _Handler = Callable[[Upgrade, Any, float, str], bool]

@@ -60,7 +60,7 @@ def _check_text(limit: int) -> Check:
             raise _Unfit("expected text")
         if len(value) > limit:
             raise _Unfit(f"expected at most {limit} characters, got {len(value)}")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise _Unfit("holds a lone surrogate")
         return value
 

@@ -12,6 +12,9 @@ description:
   - Hears the VMs' requests, judges each against the campaign's conditions, gives leave to install, sends again what got lost, and
     collects the results until every upgrade has an outcome, at the latest at the campaign's deadline.
   - Everything it needs is in the campaign's journal in the broker. So it continues any campaign by its ID, on any control node.
+  - A campaign is conducted by one run at a time. While another run conducts it, this one follows, and takes over should that end.
+  - If the connection to the broker is lost, it is made again and the campaign goes on; for as long as the campaign's deadline is ahead, and at
+    least for ten minutes.
   - Runs on the control node, whatever host the task names.
 author:
   - The isolift.vm authors (@isolift)
@@ -30,7 +33,7 @@ options:
     type: str
     required: true
 notes:
-  - An outcome other than success is a result, not an error of the task. Test RV(counts) to decide what the play makes of it.
+  - An outcome other than success is a result, not an error of the task. Test RV(failures) or RV(counts) to decide what the play makes of it.
 seealso:
   - module: isolift.vm.upgrade_start
   - module: isolift.vm.upgrade_info
@@ -48,7 +51,7 @@ EXAMPLES = r"""
 
 - name: Stop the play if an upgrade failed
   ansible.builtin.assert:
-    that: campaign.counts.failed | default(0) == 0
+    that: campaign.failures == 0
   run_once: true
 """
 
@@ -57,6 +60,18 @@ campaign_id:
   description: The campaign's ID.
   returned: success
   type: str
+component:
+  description: The component that is upgraded.
+  returned: success
+  type: str
+target_version:
+  description: The version to reach.
+  returned: success
+  type: str
+deadline:
+  description: The campaign's deadline in Unix seconds.
+  returned: success
+  type: float
 selected:
   description: How many VMs the campaign has.
   returned: success
@@ -65,23 +80,81 @@ finished:
   description: Whether every VM has an outcome.
   returned: success
   type: bool
+closed:
+  description: Whether the journal says so too, so that the campaign is over.
+  returned: success
+  type: bool
+problem:
+  description: What is wrong with the campaign's journal. Empty if nothing is.
+  returned: success
+  type: str
 counts:
   description: How many upgrades have each outcome; they add up to RV(selected).
   returned: success
   type: dict
   sample: {succeeded: 4, declined: 1}
+failures:
+  description: How many of them count as failures, by O(isolift.vm.upgrade_start#module:failures).
+  returned: success
+  type: int
+  sample: 0
 results:
   description: Every upgrade with its outcome and the reason for it. Guest text is made safe to show.
   returned: success
   type: list
   elements: dict
-  sample:
-    - upgrade_id: 0192f0e0-1111-8abc-ae88-a2d2d2a20ff4
-      name: desk-01
-      node: node1
-      state: succeeded
-      version_before: 1.0.0
-      version_after: 2.0.0
+  contains:
+    upgrade_id:
+      description: The upgrade's ID, which is on every message and record of it.
+      type: str
+    vm:
+      description: The domain's UUID.
+      type: str
+    name:
+      description: The domain's name.
+      type: str
+    node:
+      description: The compute node on which it was found when it was selected.
+      type: str
+    state:
+      description: The outcome, for example V(succeeded), or, as long as there is none, where the upgrade is.
+      type: str
+    final:
+      description: Whether RV(results[].state) is an outcome.
+      type: bool
+    stage:
+      description: Where it ended, for example V(install) or V(conditions). Empty as long as there is no outcome, and after a success.
+      type: str
+    reason:
+      description:
+        - Why it ended so, is held, or was not reached last. Empty if there is nothing to say.
+        - Known causes begin with a code such as V(no_drive), which a colon and a detail may follow; the table tells them in a sentence.
+      type: str
+    permit:
+      description: How often it was given leave to install.
+      type: int
+    version_before:
+      description: The component's version before the upgrade. Empty if it is not known or nothing was installed.
+      type: str
+    version_after:
+      description: The version that the agent read at the end. Empty if it has not reported.
+      type: str
+    exit_code:
+      description: The installer's exit code, V(-1) if none ended.
+      type: int
+    install_s:
+      description: Seconds that the installer took.
+      type: float
+    log_tail:
+      description: The last lines that the installer printed, 40 at most.
+      type: list
+      elements: str
+    duration_s:
+      description: Seconds from the selection to the outcome, 0 as long as there is none.
+      type: float
+    late_outcome:
+      description: Another outcome that the agent reported after RV(results[].state) was final. Empty if it did not.
+      type: str
 table:
   description: The results as lines of a plain text table, the sum as the last line.
   returned: success

@@ -56,40 +56,165 @@ campaigns:
   returned: when no ID was given
   type: list
   elements: dict
-  sample:
-    - campaign_id: 0192f0e0-1111-7abc-8def-0123456789ab
-      component: guest-tools
-      target_version: 2.0.0
-      opened_at: 1795460000.0
-      deadline: 1795463600.0
-      closed: true
-      counts: {succeeded: 4, declined: 1}
+  contains:
+    campaign_id:
+      description: The campaign's ID.
+      type: str
+      sample: 0192f0e0-1111-7abc-8def-0123456789ab
+    component:
+      description: The component that is upgraded.
+      type: str
+      sample: guest-tools
+    target_version:
+      description: The version to reach.
+      type: str
+      sample: 2.0.0
+    opened_at:
+      description: When it was begun, in Unix seconds.
+      type: float
+      sample: 1795460000.0
+    opened_by:
+      description: The control node that began it.
+      type: str
+      sample: control.example.com
+    deadline:
+      description: Its deadline in Unix seconds.
+      type: float
+      sample: 1795463600.0
+    closed:
+      description: Whether every upgrade of it has an outcome.
+      type: bool
+    counts:
+      description: How many upgrades have each outcome. Empty until the campaign is closed.
+      type: dict
+      sample: {succeeded: 4, declined: 1}
 campaign:
   description: The campaign with its counts and the result of each upgrade.
   returned: when O(campaign_id) was given
   type: dict
+  contains:
+    campaign_id:
+      description: The campaign's ID.
+      type: str
+    component:
+      description: The component that is upgraded.
+      type: str
+    target_version:
+      description: The version to reach.
+      type: str
+    deadline:
+      description: The campaign's deadline in Unix seconds.
+      type: float
+    selected:
+      description: How many VMs the campaign has.
+      type: int
+    finished:
+      description: Whether every VM has an outcome.
+      type: bool
+    closed:
+      description: Whether the journal says so too, so that the campaign is over.
+      type: bool
+    problem:
+      description: What is wrong with the campaign's journal. Empty if nothing is.
+      type: str
+    counts:
+      description: How many upgrades are in each state; they add up to RV(campaign.selected).
+      type: dict
+      sample: {succeeded: 4, declined: 1}
+    results:
+      description: Every upgrade, with the keys of RV(upgrade).
+      type: list
+      elements: dict
 upgrade:
-  description: The upgrade, as one of the results of its campaign.
+  description: The upgrade. Guest text is made safe to show.
   returned: when O(upgrade_id) was given
   type: dict
+  contains:
+    upgrade_id:
+      description: The upgrade's ID, which is on every message and record of it.
+      type: str
+    vm:
+      description: The domain's UUID.
+      type: str
+    name:
+      description: The domain's name.
+      type: str
+    node:
+      description: The compute node on which it was found when it was selected.
+      type: str
+    state:
+      description: The outcome, for example V(succeeded), or, as long as there is none, where the upgrade is.
+      type: str
+    final:
+      description: Whether RV(upgrade.state) is an outcome.
+      type: bool
+    stage:
+      description: Where it ended, for example V(install) or V(conditions). Empty as long as there is no outcome, and after a success.
+      type: str
+    reason:
+      description:
+        - Why it ended so, is held, or was not reached last. Empty if there is nothing to say.
+        - Known causes begin with a code such as V(no_drive), which a colon and a detail may follow; the table tells them in a sentence.
+      type: str
+    permit:
+      description: How often it was given leave to install.
+      type: int
+    version_before:
+      description: The component's version before the upgrade. Empty if it is not known or nothing was installed.
+      type: str
+    version_after:
+      description: The version that the agent read at the end. Empty if it has not reported.
+      type: str
+    exit_code:
+      description: The installer's exit code, V(-1) if none ended.
+      type: int
+    install_s:
+      description: Seconds that the installer took.
+      type: float
+    log_tail:
+      description: The last lines that the installer printed, 40 at most.
+      type: list
+      elements: str
+    duration_s:
+      description: Seconds from the selection to the outcome, 0 as long as there is none.
+      type: float
+    late_outcome:
+      description: Another outcome that the agent reported after RV(upgrade.state) was final. Empty if it did not.
+      type: str
 history:
   description: Every record of the upgrade, in the order of the journal. Guest text is made safe to show.
   returned: when O(upgrade_id) was given
   type: list
   elements: dict
-  sample:
-    - type: request
-      created_at: 1795460001.5
-      epoch: 2
-      message_id: 5f0c.3
-      payload: {installed_version: 1.0.0}
+  contains:
+    type:
+      description: What kind of record it is, for example V(request), V(notified) or V(result).
+      type: str
+      sample: request
+    created_at:
+      description: When it was made, in Unix seconds.
+      type: float
+      sample: 1795460001.5
+    epoch:
+      description: The claim under which it was made; every coordinator that takes the campaign raises it.
+      type: int
+      sample: 2
+    message_id:
+      description: The message's ID.
+      type: str
+      sample: 5f0c.3
+    payload:
+      description: What the record says; its keys depend on RV(history[].type).
+      type: dict
+      sample: {installed_version: 1.0.0}
 table:
-  description: The campaign's results, or the upgrade's course, as lines of plain text.
-  returned: when an ID was given
+  description: The campaigns, the campaign's results, or the upgrade's course, as lines of plain text.
+  returned: success
   type: list
   elements: str
 """
 
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -103,7 +228,12 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     NoSuchStream,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, course, fold, history_of
-from ansible_collections.isolift.vm.plugins.module_utils.report import lines_of, result_of, summary_of
+from ansible_collections.isolift.vm.plugins.module_utils.report import (
+    campaign_table,
+    lines_of,
+    result_of,
+    summary_of,
+)
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 
 SPEC: dict[str, dict[str, Any]] = {
@@ -122,7 +252,8 @@ def info(arguments: dict[str, Any]) -> dict[str, Any]:
     wanted = arguments["upgrade_id"] or arguments["campaign_id"]
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
         if not wanted:
-            return {"campaigns": campaigns_of(broker.campaigns())}
+            campaigns = campaigns_of(broker.campaigns())
+            return {"campaigns": campaigns, "table": campaign_table(campaigns, time.time())}
         try:
             records = broker.read_all(journal(wanted))
         except NoSuchStream as error:

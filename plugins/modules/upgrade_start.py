@@ -82,6 +82,35 @@ options:
     description: Seconds for which leave to install is valid once it was given.
     type: float
     default: 900
+  request_s:
+    description:
+      - Seconds that an agent may take from acknowledging its start to its request.
+      - Past this limit, and those of O(verify_s) and O(install_s), the agent is asked. If it answers and does not go on all the same, its
+        upgrade ends as C(timed_out). A VM that cannot be asked may be shut off; it has until the campaign's deadline.
+    type: float
+    default: 900
+  verify_s:
+    description: Seconds that an agent may take from the user's confirmation to starting the installer.
+    type: float
+    default: 1800
+  install_s:
+    description: Seconds that an installation may take. The component's manifest limits its installer besides.
+    type: float
+    default: 7200
+  failures:
+    description: Outcomes that count as failures, in RV(isolift.vm.upgrade_coordinate#module:failures) and for the playbook's success.
+    type: list
+    elements: str
+    choices: [failed, rolled_back, declined, expired, ineligible, unreachable, timed_out, cancelled, interrupted]
+    default: [failed, rolled_back, timed_out, interrupted]
+  overlap:
+    description:
+      - What to do about a VM that is part of another campaign and has no outcome there yet.
+      - V(refuse) begins nothing and names the other campaign, which can be gone on with or cancelled.
+      - V(queue) begins all the same; the VM's agent takes one upgrade after the other.
+    type: str
+    choices: [refuse, queue]
+    default: refuse
   consent:
     description:
       - V(auto) installs without asking.
@@ -97,7 +126,9 @@ options:
     description:
       - Jinja2 expressions, without braces, over the facts that the agent sends with its request; all must hold.
       - Facts are C(installed_version), C(os_id), C(os_version), C(kernel), C(arch), C(free_bytes), C(sessions), C(uptime_s),
-        C(memory_bytes) and C(agent_version). The test C(version) compares versions.
+        C(memory_bytes) and C(agent_version). A condition that looks at anything else is refused, even if an agent of a newer
+        version would send it.
+      - The test C(version) compares versions.
       - A VM that does not meet them is held and judged again with fresh facts until the deadline.
     type: list
     elements: str
@@ -168,6 +199,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     PIKA_ERROR,
     Broker,
     BrokerError,
+    BrokerLost,
     BrokerOptions,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import (
@@ -181,7 +213,8 @@ from ansible_collections.isolift.vm.plugins.module_utils.coordinator import (
     rehearse,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.media import parse_path
-from ansible_collections.isolift.vm.plugins.module_utils.records import Opened
+from ansible_collections.isolift.vm.plugins.module_utils.overlap import require_free
+from ansible_collections.isolift.vm.plugins.module_utils.records import FAILURES, Opened
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import INELIGIBLE_REASONS
 
@@ -206,6 +239,26 @@ SPEC: dict[str, dict[str, Any]] = {
     },
     "deadline_s": {"type": "float", "default": 3600},
     "permit_s": {"type": "float", "default": 900},
+    "request_s": {"type": "float", "default": 900},
+    "verify_s": {"type": "float", "default": 1800},
+    "install_s": {"type": "float", "default": 7200},
+    "failures": {
+        "type": "list",
+        "elements": "str",
+        "choices": [
+            "failed",
+            "rolled_back",
+            "declined",
+            "expired",
+            "ineligible",
+            "unreachable",
+            "timed_out",
+            "cancelled",
+            "interrupted",
+        ],
+        "default": list(FAILURES),
+    },
+    "overlap": {"type": "str", "choices": ["refuse", "queue"], "default": "refuse"},
     "consent": {"type": "str", "choices": ["auto", "ask"], "default": "ask"},
     "prompt": {"type": "str", "default": ""},
     "conditions": {"type": "list", "elements": "str", "default": []},
@@ -222,7 +275,7 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
         raise ValueError(
             f"media_path {arguments['media_path']} is not <media_dir>/<campaign_id>/<iso_sha256>.iso of this campaign"
         )
-    for name in ("deadline_s", "permit_s"):
+    for name in ("deadline_s", "permit_s", "request_s", "verify_s", "install_s"):
         if not arguments[name] > 0:
             raise ValueError(f"{name} must be more than 0 seconds, not {arguments[name]:g}")
     if not arguments["vms"]:
@@ -239,6 +292,10 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
         prompt=arguments["prompt"],
         conditions=tuple(arguments["conditions"]),
         opened_by=host,
+        request_s=arguments["request_s"],
+        verify_s=arguments["verify_s"],
+        install_s=arguments["install_s"],
+        failures=tuple(arguments["failures"]),
     )
 
 
@@ -249,6 +306,7 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """
     host = socket.gethostname()
     conditions = Conditions(arguments["conditions"])
+    conditions.require_known_facts()
     opened = opened_from(arguments, host, time.time())
     rows = [(vm["vm"], vm["name"], vm["node"]) for vm in arguments["vms"]]
     rehearse(arguments["campaign_id"], opened, rows)
@@ -257,13 +315,22 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         for vm in arguments["vms"]
         if vm["reason"] in INELIGIBLE_REASONS
     ]
+    warnings: list[str] = []
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
+        if arguments["overlap"] == "refuse":
+            require_free(broker, [vm for vm, _name, _node in rows], time.time())
         if not check_mode:
             coordinator = Coordinator(broker, arguments["campaign_id"], os.urandom(8).hex(), host)
             coordinator.begin(opened, rows)
-            coordinator.end(endings)
-            coordinator.settle(conditions.judge)
+            try:
+                coordinator.end(endings)
+                coordinator.settle(conditions.judge)
+            except BrokerLost as error:
+                warnings.append(
+                    f"The campaign is begun, but not every start was sent; upgrade_coordinate sends them: {error}"
+                )
     return {
+        "warnings": warnings,
         "changed": True,
         "campaign_id": arguments["campaign_id"],
         "deadline": opened.deadline,
@@ -282,7 +349,9 @@ def main() -> None:
     try:
         result = start(module.params, module.check_mode)
     except (BrokerError, CampaignError, ConditionError, ValueError) as error:
-        module.fail_json(msg=f"The campaign was not begun: {error}")
+        module.fail_json(msg=f"The campaign was not begun, and no VM was told to start: {error}")
+    for warning in result.pop("warnings"):
+        module.warn(warning)
     module.exit_json(**result)
 
 

@@ -13,6 +13,7 @@ author:
 description:
   - Lists all libvirt domains of a compute node with what matters for an upgrade.
   - Says whether a domain has the guest agent's port, which CD-ROM drive is dedicated to upgrades, and whose disc is in it.
+  - A domain that libvirt cannot describe does not fail the module, see RV(unreadable).
   - Changes nothing.
 options:
   uri:
@@ -102,8 +103,26 @@ vms:
           description: The disc's path on the compute node.
           type: str
           sample: /var/lib/isolift/media/0198c5a2-7d4e-7b1a-9c3f-2f6e8d0a1b2c/9f86d081.iso
+unreadable:
+  description: The domains that libvirt lists but cannot describe. They are not among RV(vms), and each is warned of.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    uuid:
+      description: The domain's UUID.
+      type: str
+      sample: 2a8f1b9e-6f0d-4d5c-8c8a-7a2f3f0e9a11
+    name:
+      description: The domain's name.
+      type: str
+      sample: desk-17
+    detail:
+      description: What libvirt says.
+      type: str
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -137,11 +156,14 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("libvirt"), exception=LIBVIRT_IMPORT_ERROR)
     try:
         hypervisor = Hypervisor.open(module.params["uri"], module.params["media_dir"], read_only=True)
-        found = sorted(hypervisor.domains(), key=lambda info: info.name)
+        found, unreadable = hypervisor.domains()
         hypervisor.close()
     except HypervisorError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, vms=[as_result(info) for info in found])
+    for domain in unreadable:
+        module.warn(f"The domain {domain.name} ({domain.uuid}) is left out: {domain.detail}")
+    vms = [as_result(info) for info in sorted(found, key=lambda info: info.name)]
+    module.exit_json(changed=False, vms=vms, unreadable=[asdict(domain) for domain in unreadable])
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e import discs
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
-from lab import campaigns, paths, plays, settings
+from ansible_collections.isolift.vm.plugins.module_utils.iso import MANIFEST_PATH, SIGNATURE_PATH
+from lab import campaigns, keys, paths, plays, settings
 from lab.shell import run
 
 
@@ -51,9 +53,11 @@ def lost_node(tmp_path: Path) -> Path:
     return changed
 
 
-def refused(*expected: str, inventory: Path = paths.INVENTORY, **variables: Any) -> None:
+def refused(
+    *expected: str, inventory: Path = paths.INVENTORY, playbook: str = "upgrade", **variables: Any
+) -> None:
     """Run the playbook and expect that it fails, saying every one of ``expected``."""
-    run = plays.ansible("playbooks/upgrade.yml", variables=variables, inventory=inventory)
+    run = plays.ansible(f"playbooks/{playbook}.yml", variables=variables, inventory=inventory)
     said = " ".join(run.output.split())
     assert run.status != 0, run.output
     for text in expected:
@@ -96,6 +100,27 @@ class TestRefusals:
         run(["openssl", "rsa", "-in", other_key, "-pubout", "-out", other_public])
         refused("key", target_version="2.0.0", isolift_public_keys=[str(other_public)])
 
+    @pytest.mark.parametrize(
+        ("lost", "expected"),
+        [
+            (MANIFEST_PATH, "has no isolift/manifest.json"),
+            (SIGNATURE_PATH, "has no isolift/manifest.sig"),
+            ("payload/install.sh", "names payload/install.sh, which is not on the disc"),
+        ],
+        ids=["manifest", "signature", "payload"],
+    )
+    def test_an_iso_that_lacks_a_file(self, iso: Path, tmp_path: Path, lost: str, expected: str) -> None:
+        files = discs.contents(iso)
+        del files[lost]
+        changed = discs.write(tmp_path / "lacking.iso", files)
+        refused("lacking.iso", expected, target_version="2.0.0", upgrade_iso=str(changed))
+
+    def test_an_iso_with_a_file_that_was_changed(self, iso: Path, tmp_path: Path) -> None:
+        files = discs.contents(iso)
+        files["payload/install.sh"] = files["payload/install.sh"].swapcase()
+        changed = discs.write(tmp_path / "changed.iso", files)
+        refused("payload/install.sh has digest", target_version="2.0.0", upgrade_iso=str(changed))
+
     def test_a_name_that_matches_nothing(self) -> None:
         refused("matches 'desk-99'", target_version="2.0.0", upgrade_vms=["desk-01", "desk-99"])
 
@@ -113,8 +138,35 @@ class TestRefusals:
     def test_a_condition_that_is_no_expression(self) -> None:
         refused("is not a valid expression", target_version="2.0.0", upgrade_conditions=["free_bytes >"])
 
+    def test_a_condition_on_a_fact_that_no_agent_sends(self) -> None:
+        refused(
+            "looks at free_byte, which no agent sends",
+            "free_bytes",
+            target_version="2.0.0",
+            upgrade_conditions="sessions == 0\nfree_byte > 5",
+        )
+
+    @pytest.mark.parametrize("name", ["upgrade_vms", "upgrade_conditions", "isolift_public_keys"])
+    def test_a_list_that_is_none(self, name: str) -> None:
+        wrong: dict[str, Any] = {name: 5}
+        refused(f"{name} is 5: give a list, or text", target_version="2.0.0", **wrong)
+
+    @pytest.mark.parametrize("playbook", ["upgrade", "status", "cleanup"])
+    def test_a_setting_that_is_missing(self, playbook: str) -> None:
+        refused(
+            "isolift_broker_host is not set",
+            playbook=playbook,
+            target_version="2.0.0",
+            isolift_broker_host="",
+        )
+
     def test_the_broker_is_down(self) -> None:
-        refused("cannot use RabbitMQ", "check broker_host", target_version="2.0.0", isolift_broker_port=5999)
+        refused(
+            "cannot use RabbitMQ",
+            "check broker_host and broker_port (isolift_broker_host and isolift_broker_port",
+            target_version="2.0.0",
+            isolift_broker_port=5999,
+        )
 
     def test_a_wrong_password(self) -> None:
         refused(
@@ -153,3 +205,19 @@ def test_check_mode_says_what_it_would_do_and_does_nothing() -> None:
     assert "guest-tools 2.0.0 for 8 virtual machines on 2 compute nodes" in " ".join(run.output.split())
     assert "Check mode: nothing is changed" in run.output
     assert settings.CONTROLLER_PASSWORD not in run.output
+
+
+@pytest.mark.usefixtures("untouched", "iso")
+def test_the_lists_of_a_survey_are_lines_of_text() -> None:
+    variables = {
+        "target_version": "2.0.0",
+        "upgrade_vms": "desk-0[1-3]\ndesk-05, desk-06",
+        "upgrade_exclude": "desk-02",
+        "upgrade_conditions": "sessions == 0 or installed_version is version('1.5', '<')\nfree_bytes > 5\n",
+        "isolift_public_keys": f"{keys.SIGNING_PUBLIC}\n",
+    }
+    run = plays.ansible("playbooks/upgrade.yml", "--check", variables=variables)
+    plays.require(run, "check mode")
+    said = " ".join(run.output.split())
+    assert "for 4 virtual machines on 2 compute nodes: desk-01, desk-03, desk-05, desk-06" in said
+    assert "version('1.5', '<') and free_bytes > 5" in said.replace("''", "'")

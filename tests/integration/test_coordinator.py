@@ -205,7 +205,7 @@ def test_the_older_coordinator_stops_when_a_newer_one_claims(journals_of_test: J
     campaign, first = begun(journals_of_test, vms(2))
     second = journals_of_test.coordinator(campaign, "second")
     second.resume()
-    with pytest.raises(CampaignError, match=rf"another coordinator holds campaign {campaign} \(epoch 2\)"):
+    with pytest.raises(CampaignError, match=rf"on control, has taken campaign {campaign} \(epoch 2\)"):
         first.run(met, silent)
     assert second.campaign.mine
     with pytest.raises(Stopped):

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from . import campaigns, commands, console, plays
-from .cast import GUESTS, Guest
+from . import campaigns, commands, inside, plays
+from .cast import GUESTS
 from .errors import LabError
 from .interrupts import end_cleanly
 from .progress import Progress
@@ -75,8 +75,9 @@ def _upgrade(progress: Progress, deadline_s: int) -> dict[str, Any]:
     progress.say(f"ansible-playbook playbooks/upgrade.yml {arguments}   (deadline: {deadline_s} s)")
     variables = {"target_version": TARGET, "upgrade_deadline_s": deadline_s}
     run = plays.ansible("playbooks/upgrade.yml", show=_show, variables=variables)
-    plays.require(run, "the upgrade")
-    return campaigns.summary(campaigns.newest(1)[0])
+    summary = campaigns.summary(campaigns.newest(1)[0])
+    plays.require(run, "the upgrade", plays.SOME_FAILED if summary["failures"] else 0)
+    return summary
 
 
 def _show(line: str) -> None:
@@ -96,21 +97,12 @@ def _expect(summary: Mapping[str, Any], endings: Mapping[str, str]) -> None:
 
 def _installed(progress: Progress, when: str) -> dict[str, tuple[str, int]]:
     """By running guest: its version and how often an installer finished there, asked on the guest's console."""
-    found = {guest.name: _ask(guest) for guest in GUESTS if guest.is_running}
+    found = {guest.name: inside.installed(guest.node, guest.name) for guest in GUESTS if guest.is_running}
     shown = ", ".join(
         f"{name} {version} (installed {installs} times)" for name, (version, installs) in found.items()
     )
     progress.say(f"asked on the guests' consoles, {when}: {shown}")
     return found
-
-
-def _ask(guest: Guest) -> tuple[str, int]:
-    state = "/var/lib/guest-tools"
-    command = (
-        f"cat {state}/version; if [ -e {state}/installs ]; then wc -l < {state}/installs; else echo 0; fi"
-    )
-    version, installs = console.run(guest.node, guest.name, command).split()
-    return version, int(installs)
 
 
 def _expect_versions(before: Mapping[str, tuple[str, int]], after: Mapping[str, tuple[str, int]]) -> None:

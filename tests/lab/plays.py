@@ -23,6 +23,9 @@ _DEPLOYED = paths.RUN / "deployed"
 QUIET_S = 4.0
 """Seconds after which a deployment says what it is doing."""
 
+SOME_FAILED = 2
+"""Exit status of a playbook in which a task failed: upgrade.yml does so at its end if upgrades did."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -41,16 +44,12 @@ def ansible(
     show: Callable[[str], None] | None = None,
 ) -> Run:
     """Run an Ansible command on the lab, from the checkout; ``show`` is called with each line as it comes."""
-    words = [command, "-i", str(inventory), *arguments]
-    for name, value in (variables or {}).items():
-        words += ["-e", settings.extra_variable(name, value)]
-    programs = Path(sys.executable).parent
-    path = f"{programs}:{os.environ['PATH']}"
     lines: list[str] = []
+    words = [command, "-i", str(inventory), *arguments, *_extra_variables(variables or {})]
     with subprocess.Popen(
         words,
         cwd=paths.REPOSITORY,
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        env=_environment(environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,12 +63,44 @@ def ansible(
     return Run(process.returncode, "".join(lines))
 
 
-def require(run: Run, what: str) -> None:
-    """Go on only if ``run`` succeeded.
+def begin(
+    playbook: str,
+    log: Path,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Begin to run a playbook on the lab, in a session of its own; what it prints is added to ``log``."""
+    words = ["ansible-playbook", "-i", str(paths.INVENTORY), playbook, *_extra_variables(variables or {})]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            words,
+            cwd=paths.REPOSITORY,
+            env=_environment(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _extra_variables(variables: Mapping[str, Any]) -> list[str]:
+    return [
+        word for name, value in variables.items() for word in ("-e", settings.extra_variable(name, value))
+    ]
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    programs = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1", **own}
+
+
+def require(run: Run, what: str, status: int = 0) -> None:
+    """Go on only if ``run`` ended with ``status``.
 
     :raise LabError: it did not; the end of its output is in the text.
     """
-    if run.status != 0:
+    if run.status != status:
         raise LabError(f"{what} failed with status {run.status}:\n{run.output[-6000:]}")
 
 

@@ -48,7 +48,7 @@ START_DELIVERED = Delivered("start", "nonce-1.9")
 PERMIT_DELIVERED = Delivered("notification", "nonce-1.9")
 NO_AGENT = Undeliverable("start", "nonce-1.9", "no_agent")
 
-_OF_THE_COORDINATOR = {"pending_decision", "greeted", "due", "tries"}
+_OF_THE_COORDINATOR = {"pending_decision", "greeted", "ask_from", "release", "due", "tries"}
 
 
 def vm_uuid(number: int) -> str:

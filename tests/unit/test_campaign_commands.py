@@ -42,6 +42,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Progress,
     Request,
     Result,
+    Start,
 )
 
 # Permits.
@@ -92,12 +93,13 @@ def test_a_permit_that_runs_out_while_the_disc_is_verified_is_replaced_too() -> 
 
 
 def test_no_permit_follows_once_the_installer_may_have_run() -> None:
-    """The agent's second request crosses the permit of its first."""
+    """The agent's second request crosses the permit of its first, and is repeated later."""
     rig = Rig()
     notified(rig)
-    rig.agent(REQUEST, Confirmation(1, "confirm"), Progress("verifying"), Progress("installing"))
+    again = rig.agent(REQUEST)
+    rig.agent(Confirmation(1, "confirm"), Progress("verifying"), Progress("installing"))
     assert rig.state() is State.INSTALLING
-    rig.agent(REQUEST)
+    rig.append(again)
     assert not rig.settle(PERMIT_S)
     assert len(rig.recorded(Notified)) == 1
     rig.agent(SUCCEEDED)
@@ -184,21 +186,22 @@ def test_presence_sends_an_unacknowledged_permit_at_once() -> None:
     rig = Rig()
     notified(rig)
     rig.campaign.present(vm_uuid(0))
-    (permit,) = rig.settle(1.0)
+    start, permit = rig.settle(1.0)
+    assert isinstance(start.payload, Start)
     assert permit.payload == Notification(1, BEGIN + PERMIT_S, "nonce-1")
     rig.relay(PERMIT_DELIVERED)
     rig.campaign.present(vm_uuid(0))
-    assert not rig.settle(1.0)
+    assert kinds(rig.settle(1.0)) == ["start"]
 
 
 def test_an_agent_that_lost_its_start_is_told_again_when_it_says_hello() -> None:
     rig = Rig()
     rig.settle()
     rig.relay(START_DELIVERED)
-    assert not rig.settle(RESEND_MOST_S)
+    assert not rig.settle(RESEND_S)
     rig.campaign.present(vm_uuid(0))
     assert kinds(rig.settle()) == ["start"]
-    assert not rig.settle(RESEND_MOST_S)
+    assert not rig.settle(RESEND_S)
 
 
 def test_a_held_vm_is_asked_at_its_hello_and_cannot_put_off_being_asked_by_saying_it_often() -> None:
@@ -238,7 +241,7 @@ def test_the_coordinator_says_when_it_next_has_something_to_do() -> None:
     rig.relay(START_DELIVERED)
     assert rig.campaign.next_due() == 0.0
     rig.settle(RESEND_S)
-    assert rig.campaign.next_due() == DEADLINE
+    assert rig.campaign.next_due() == BEGIN + OPENED.request_s
     (ended,), _unused = rig.decide(DEADLINE - rig.now)
     assert rig.campaign.next_due() is None  # it waits for its decision to come back
     rig.append(ended)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,14 @@ from hypothesis import strategies as st
 from unit import wire_values
 from unit.safety import harmless
 
-from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError, Conditions
+from ansible_collections.isolift.vm.plugins.module_utils.conditions import (
+    KNOWN_FACTS,
+    ConditionError,
+    Conditions,
+)
 from ansible_collections.isolift.vm.plugins.module_utils.text import printable
+from ansible_collections.isolift.vm.plugins.modules import upgrade_start
+from isolift_agent import facts
 
 FACTS: dict[str, Any] = {
     "installed_version": "1.4.2",
@@ -175,6 +182,29 @@ def test_what_is_no_expression_is_refused_by_name_before_anything_begins(express
 @pytest.mark.parametrize("expression", ["1 / 0", "[][1]", "'a' + 1", "'a' < 1", "{}['x']", "none.x"])
 def test_an_expression_that_goes_wrong_holds_the_vm_and_stops_nothing(expression: str) -> None:
     assert reason(expression).startswith(f"condition cannot be judged: {expression}: ")
+
+
+@pytest.mark.parametrize("expression", ["free_byte > 5", "free_bytes > 5 and free_byte is not defined"])
+def test_a_fact_that_no_agent_sends_is_refused_by_name_with_those_that_there_are(expression: str) -> None:
+    with pytest.raises(ConditionError) as raised:
+        Conditions(["sessions == 0", expression]).require_known_facts()
+    said = str(raised.value)
+    assert f"condition {expression!r} looks at free_byte, which no agent sends" in said
+    assert all(fact in said for fact in KNOWN_FACTS)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [*KNOWN_FACTS, "os_id | lower in ['debian']", "range(3) | list | length == 3", "[1, 2] | sum > sessions"],
+)
+def test_what_agents_send_and_what_jinja_has_may_be_looked_at(expression: str) -> None:
+    Conditions([expression]).require_known_facts()
+
+
+def test_the_known_facts_are_what_the_agent_sends_and_what_the_pages_list(tmp_path: Path) -> None:
+    assert sorted({*facts.gather(tmp_path), "installed_version"}) == sorted(KNOWN_FACTS)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "upgrade.md").read_text()
+    assert all(f"`{fact}`" in page and f"C({fact})" in upgrade_start.DOCUMENTATION for fact in KNOWN_FACTS)
 
 
 # What hostile guests send.

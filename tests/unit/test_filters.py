@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The selection as the playbooks use it, and the lookup that names a campaign."""
+"""The filters and lookups as the playbooks use them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from unit.campaign_rig import vm_uuid
 
+from ansible_collections.isolift.vm.plugins.filter.lists import as_list
 from ansible_collections.isolift.vm.plugins.filter.selection import FilterModule
 from ansible_collections.isolift.vm.plugins.lookup.campaign_id import LookupModule
+from ansible_collections.isolift.vm.plugins.module_utils.command import playbook_command
 
 FILTERS = FilterModule().filters()
 select_vms = FILTERS["select_vms"]
@@ -56,3 +58,56 @@ def test_every_campaign_gets_an_id_of_its_own() -> None:
     made = {LookupModule().run([])[0] for _campaign in range(100)}
     assert len(made) == 100
     assert {UUID(campaign).version for campaign in made} == {7}
+
+
+# Text where a list is wanted.
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("", []),
+        (" \n\n", []),
+        ("desk-1", ["desk-1"]),
+        ("desk-1\r\n desk-2 \n\ndesk-3\n", ["desk-1", "desk-2", "desk-3"]),
+        ("v is version('1', '<')\nb > 5", ["v is version('1', '<')", "b > 5"]),
+    ],
+)
+def test_text_is_the_list_of_its_lines(text: str, entries: list[str]) -> None:
+    assert as_list(text, "x") == entries
+
+
+def test_commas_separate_where_they_cannot_be_part_of_an_entry() -> None:
+    assert as_list("desk-1, desk-2\ndesk-3,", "upgrade_vms", commas=True) == ["desk-1", "desk-2", "desk-3"]
+    assert as_list("a, b", "x") == ["a, b"]
+
+
+def test_a_list_stays_as_it_is_and_nothing_is_an_empty_one() -> None:
+    assert as_list(["a, b", " c"], "x", commas=True) == ["a, b", " c"]
+    assert as_list(None, "x") == as_list([], "x") == []
+
+
+@pytest.mark.parametrize("value", [5, True, {"a": 1}, 1.5])
+def test_what_is_neither_list_nor_text_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="upgrade_vms is .*: give a list, or text"):
+        as_list(value, "upgrade_vms")
+
+
+@pytest.mark.parametrize("entry", [5, None, ["a"], {}, "", "  "])
+def test_an_entry_that_is_no_text_is_refused_by_name(entry: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="upgrade_vms has the entry .*: give text"):
+        as_list(["desk-1", entry], "upgrade_vms")
+
+
+# Commands to copy.
+
+
+def test_a_command_names_the_inventory_where_it_is_not_the_usual_one() -> None:
+    told = {"campaign_id": "abc"}
+    usual = ["/etc/ansible/hosts"]
+    assert playbook_command("upgrade", usual, usual, told) == (
+        "ansible-playbook isolift.vm.upgrade -e campaign_id=abc"
+    )
+    assert playbook_command("status", ["/srv/my hosts", "node1,"], usual, told) == (
+        "ansible-playbook isolift.vm.status -i '/srv/my hosts' -i node1, -e campaign_id=abc"
+    )

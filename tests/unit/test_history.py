@@ -125,6 +125,7 @@ def test_the_list_of_campaigns_has_the_newest_first_and_says_which_are_closed() 
         "component": "guest-tools",
         "target_version": "2.0.0",
         "opened_at": BEGIN,
+        "opened_by": OPENED.opened_by,
         "deadline": DEADLINE,
         "closed": True,
         "counts": {"succeeded": 4, "declined": 1},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unit import wire_values
@@ -15,13 +16,17 @@ from unit.campaign_rig import BEGIN, CAMPAIGN, DEADLINE, OPENED, REQUEST, TARGET
 from unit.safety import harmless
 
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.media import Reason
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
+    REASONS,
+    campaign_table,
     line,
     result_of,
     sum_line,
     summary_of,
     table,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.upgrade import INELIGIBLE_REASONS
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Confirmation,
     Progress,
@@ -125,7 +130,7 @@ def test_the_table_has_its_columns_one_below_the_other() -> None:
         "VM": "desk-2",
         "NODE": "node0",
         "OUTCOME": "failed",
-        "REASON": "install: exit_code: it",
+        "REASON": "install: it was 3",
     }.items():
         assert lines[2].startswith(cell, header.index(title))
     assert [text.split()[3] for text in lines] == ["succeeded", "declined", "failed", "held", "pending"]
@@ -147,6 +152,89 @@ def test_an_unchanged_version_is_named_once() -> None:
     rig = Rig()
     rig.agent(Result("up_to_date", version_before=TARGET, version_after=TARGET))
     assert line(result_of(rig.upgrade())).split()[4:] == [TARGET, "0.0", "s"]
+
+
+# Reasons as a person reads them.
+
+
+def told_as(stage: str, reason: str, state: str = "ineligible") -> str:
+    result = {**results()[2], "state": state, "stage": stage, "reason": reason, "late_outcome": ""}
+    return table([result])[1].split(" s  ", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason", "sentence"),
+    [
+        ("selection", "no_drive", "the domain has no CD-ROM drive"),
+        (
+            "media",
+            "drive_in_use: the drive holds /a.iso, which is not ours",
+            "the drive holds /a.iso, which is not ours",
+        ),
+        ("conditions", "condition not met: free_bytes > 5", "condition not met: free_bytes > 5"),
+        (
+            "start",
+            "shut_off: no relay has it running",
+            "not reached: the VM is shut off, or no relay runs on its node",
+        ),
+        (
+            "prepare",
+            "copy_failed: [Errno 5]",
+            "prepare: the component could not be copied from the disc: [Errno 5]",
+        ),
+        ("install", "exit_code: it ended with 3", "install: it ended with 3"),
+        ("novel", "new_code: detail", "novel: new_code: detail"),
+    ],
+)
+def test_the_table_tells_codes_in_sentences(stage: str, reason: str, sentence: str) -> None:
+    assert told_as(stage, reason).rstrip() == sentence
+
+
+def test_every_code_of_a_drive_and_every_reason_to_be_ineligible_has_its_sentence() -> None:
+    assert {reason.value for reason in Reason} | INELIGIBLE_REASONS <= set(REASONS)
+
+
+# The list of campaigns.
+
+
+def campaign_row(**changed: Any) -> dict[str, Any]:
+    row = {
+        "campaign_id": CAMPAIGN,
+        "component": "guest-tools",
+        "target_version": TARGET,
+        "opened_at": 1_795_460_000.0,
+        "opened_by": "control",
+        "deadline": DEADLINE,
+        "closed": False,
+        "counts": {},
+    }
+    return {**row, **changed}
+
+
+def test_the_table_of_campaigns_has_a_line_for_each() -> None:
+    closed = campaign_row(closed=True, counts={"succeeded": 4, "declined": 1})
+    header, *lines = campaign_table([campaign_row(), closed], DEADLINE - 1)
+    assert header.split("  ")[0] == "CAMPAIGN ID"
+    assert lines[0].split() == [
+        CAMPAIGN,
+        "guest-tools",
+        TARGET,
+        "open",
+        *["2026-11-23", "18:53", "UTC"],
+        "control",
+        "-",
+    ]
+    assert lines[1].endswith("5 selected = 4 succeeded + 1 declined")
+    assert all(text.index("control") == header.index("BY") for text in lines)
+
+
+def test_an_open_campaign_past_its_deadline_is_overdue() -> None:
+    assert " overdue " in campaign_table([campaign_row()], DEADLINE + 1)[1]
+
+
+def test_no_text_of_a_campaign_reaches_a_terminal_as_it_is() -> None:
+    row = campaign_row(component=POISON, target_version=POISON, opened_by=POISON)
+    assert harmless(campaign_table([row], DEADLINE))
 
 
 # Guest text.

@@ -55,10 +55,12 @@ class Case:
     outcome: State | None = None
 
 
-MOVED = {"state", "since", "reason", "delivered", "greeted", "due", "tries"}
+MOVED = {"state", "since", "reason", "delivered", "unknown", "ask_from", "due", "tries"}
 
 CASES = {
-    "start delivered": Case(Delivered("start", "c.1"), Event.START_DELIVERED),
+    "start delivered": Case(
+        Delivered("start", "c.1"), Event.START_DELIVERED, frozenset({"answered_at"}), EVERYWHERE
+    ),
     "notification delivered": Case(
         Delivered("notification", "c.1"), None, frozenset({"delivered", "reason"}), NOTIFIED
     ),
@@ -72,7 +74,9 @@ CASES = {
     ),
     "refused": Case(Refused("not_json", "x"), None, frozenset({"reason", "refusals"}), EVERYWHERE),
     "request": Case(
-        Request("1.5", facts={"a": 1}), Event.REQUEST, frozenset({"installed_version", "facts", "busy_with"})
+        Request("1.5", facts={"a": 1}),
+        Event.REQUEST,
+        frozenset({"installed_version", "facts", "busy_with", "requested_at"}),
     ),
     "held": Case(Held("n", "not now"), Event.HELD),
     "notified": Case(Notified("n", 7, BEGIN + 99.0), Event.NOTIFIED, frozenset({"permit", "expires_at"})),
@@ -127,7 +131,11 @@ def test_a_record_moves_an_upgrade_as_the_table_says_and_changes_nothing_else(
     after = fields(upgrade)
     touched = changed(before, after)
     target = TRANSITIONS.get((state, case.event)) if case.event else None
-    if case.outcome:
+    if state in FINAL and isinstance(case.payload, (Request, Confirmation)):
+        assert touched == {"release"}, "the agent should let go of it"
+    elif state is State.INSTALLING and isinstance(case.payload, Request):
+        assert touched == {"lost"}, "the agent forgot that it had begun to install"
+    elif case.outcome:
         _check_ending(state, case, upgrade, touched)
     elif target:
         assert upgrade.state is target
@@ -140,13 +148,16 @@ def test_a_record_moves_an_upgrade_as_the_table_says_and_changes_nothing_else(
 
 
 def _check_ending(state: State, case: Case, upgrade: Upgrade, touched: set[str]) -> None:
+    payload = case.payload
     if state in FINAL:
-        is_result = isinstance(case.payload, Result)
-        assert touched == ({"late_result"} if is_result else set())
-        assert upgrade.late_result is (case.payload if is_result else None)
+        kept = ""
+        if isinstance(payload, Result):
+            kept = "result" if payload.outcome == state.value else "late_result"
+        assert touched == ({kept} if kept else set())
+        assert not kept or getattr(upgrade, kept) is payload
         return
     assert upgrade.final
-    assert touched <= MOVED | {"stage", "ended_at", "result", "facts"}
+    assert touched <= MOVED | {"stage", "ended_at", "result", "facts", "release"}
     if isinstance(case.payload, Ended):
         assert (upgrade.state, upgrade.result) == (case.outcome, None)
     else:

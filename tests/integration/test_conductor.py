@@ -1,0 +1,153 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Conductors whose connection breaks or freezes, and two that want the same campaign; on a real RabbitMQ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+from integration.journals import TARGET, Journals, Relay, opened, vms
+from integration.proxy import Proxy
+
+from ansible_collections.isolift.vm.plugins.module_utils import conductor as conducting
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
+from ansible_collections.isolift.vm.plugins.module_utils.records import Claim
+from ansible_collections.isolift.vm.plugins.module_utils.wire import Request, Result
+
+SUCCEEDED = Result("succeeded", version_before="1.0.0", version_after=TARGET, exit_code=0)
+PATIENCE_S = 60.0
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up, f"waited for {what}"
+        time.sleep(0.05)
+
+
+class Run:
+    """One run of a playbook, as far as the campaign goes: a conductor in a thread, with a link that can be cut."""
+
+    def __init__(self, journals: Journals, campaign: str, host: str) -> None:
+        self._journals = journals
+        self._stack = ExitStack()
+        self._links: list[Proxy] = []
+        self.said: list[str] = []
+        self.counts: dict[str, int] = {}
+        self._conductor = Conductor(
+            self._connect, campaign, host, lambda _opened: lambda _facts: "", self._watch, self.said.append
+        )
+        self._thread = self._stack.enter_context(ThreadPoolExecutor(1))
+
+    def __enter__(self) -> Run:
+        self._ending = self._thread.submit(self._conductor.run)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stack.close()
+
+    def _connect(self) -> Broker:
+        options = self._journals.options
+        proxy = self._stack.enter_context(Proxy(options.host, options.port))
+        self._links.append(proxy)
+        return Broker(replace(options, host="127.0.0.1", port=proxy.port))
+
+    def _watch(self, campaign: Campaign) -> None:
+        self.counts = campaign.counts()
+
+    def cut(self) -> None:
+        """The connection breaks."""
+        self._links[-1].cut()
+
+    def has_said(self, words: str) -> bool:
+        return any(words in line for line in self.said)
+
+    def wait(self) -> Campaign:
+        """The campaign, once the run is over."""
+        return self._ending.result(PATIENCE_S)
+
+
+@pytest.fixture
+def campaign(journals_of_test: Journals) -> Iterator[tuple[str, str, Relay]]:
+    """A campaign that was begun for one VM; its ID, the VM, and the VM's relay."""
+    rows = vms(1)
+    campaign = journals_of_test.campaign()
+    relay = journals_of_test.relay(campaign, [rows[0][0]])
+    with Broker(journals_of_test.options) as broker:
+        conducting.Coordinator(broker, campaign, "start", "control").begin(opened(120.0), rows)
+    yield campaign, rows[0][0], relay
+
+
+def claims(journals: Journals, campaign: str) -> list[tuple[int, str]]:
+    _folded, records = journals.fold(campaign)
+    return [(one.epoch, one.payload.host) for one in records if isinstance(one.payload, Claim)]
+
+
+def test_a_connection_that_breaks_is_made_again_and_the_campaign_goes_on(
+    journals_of_test: Journals, campaign: tuple[str, str, Relay]
+) -> None:
+    name, vm, relay = campaign
+    with Run(journals_of_test, name, "alpha") as run:
+        relay.report(vm, Request("1.0.0"))
+        wait_for(lambda: run.counts == {"notified": 1}, "the permit")
+        run.cut()
+        wait_for(lambda: run.has_said("RabbitMQ is back"), "the second connection")
+        relay.report(vm, SUCCEEDED)
+        assert run.wait().counts() == {"succeeded": 1}
+    assert [epoch for epoch, _host in claims(journals_of_test, name)] == [1, 2, 3]
+    assert not run.has_said("lost it")
+
+
+def test_a_second_run_follows_and_takes_over_when_the_first_is_gone(
+    journals_of_test: Journals, campaign: tuple[str, str, Relay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conducting, "FOLLOW_S", 0.5)
+    monkeypatch.setattr(conducting, "PAUSE_MOST_S", 3600.0)
+    name, vm, relay = campaign
+    with Run(journals_of_test, name, "alpha") as first, Run(journals_of_test, name, "beta") as second:
+        wait_for(lambda: bool(first.said or second.said), "one of them to follow")
+        leader, follower = (first, second) if second.said else (second, first)
+        assert follower.has_said("is conducted by a run on")
+        relay.report(vm, Request("1.0.0"))
+        wait_for(lambda: follower.counts == leader.counts == {"notified": 1}, "both to see the permit")
+        assert len(claims(journals_of_test, name)) == 2
+        leader.cut()
+        wait_for(lambda: len(claims(journals_of_test, name)) > 2, "a claim after the break")
+        relay.report(vm, SUCCEEDED)
+        assert first.wait().counts() == second.wait().counts() == {"succeeded": 1}
+    _folded, records = journals_of_test.fold(name)
+    assert [record.payload.TYPE for record in records].count("closed") == 1
+
+
+def test_who_comes_back_to_a_campaign_that_was_taken_says_that_it_lost_it_and_follows(
+    journals_of_test: Journals, campaign: tuple[str, str, Relay]
+) -> None:
+    name, vm, relay = campaign
+    with Run(journals_of_test, name, "alpha") as run:
+        wait_for(lambda: len(claims(journals_of_test, name)) == 2, "the first claim")
+        with Broker(journals_of_test.options) as broker:
+            other = conducting.Coordinator(broker, name, "other", "beta")
+            other.catch_up()
+            other._claim()
+            wait_for(lambda: run.has_said("has taken campaign"), "the loss to be said")
+            assert run.has_said("on beta")
+        relay.report(vm, SUCCEEDED)
+        assert run.wait().counts() == {"succeeded": 1}
+
+
+def test_a_broker_that_never_answered_is_an_error_at_once(journals_of_test: Journals) -> None:
+    options = replace(journals_of_test.options, host="127.0.0.1", port=9, timeout=2.0)
+    conductor = Conductor(
+        lambda: Broker(options), journals_of_test.campaign(), "alpha", lambda _o: lambda _f: "", print, print
+    )
+    with pytest.raises(BrokerLost, match="127.0.0.1:9"):
+        conductor.run()

@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Listing domains while some of them vanish or cannot be described; libvirt's binding is played."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.isolift.vm.plugins.module_utils import hypervisor
+from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import (
+    INTERNAL_ERROR,
+    NO_DOMAIN,
+    ConnectionLost,
+    Hypervisor,
+)
+
+UUID = "2a8f1b9e-6f0d-4d5c-8c8a-7a2f3f0e9a11"
+
+
+class LibvirtError(Exception):
+    """An error as the binding raises it."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+    def get_error_code(self) -> int:
+        return self.code
+
+    def get_error_message(self) -> str:
+        return str(self)
+
+
+class Domain:
+    """A running domain that is defined; reading its XML gives ``xml``, or the error."""
+
+    def __init__(self, name: str, xml: str | LibvirtError = "<domain/>") -> None:
+        self._name = name
+        self._xml = xml
+
+    def name(self) -> str:
+        return self._name
+
+    def UUIDString(self) -> str:
+        return UUID
+
+    def state(self) -> tuple[int, int]:
+        return 1, 1
+
+    def isActive(self) -> bool:
+        return True
+
+    def isPersistent(self) -> bool:
+        return True
+
+    def XMLDesc(self, _flags: int) -> str:
+        if isinstance(self._xml, LibvirtError):
+            raise self._xml
+        return self._xml
+
+
+@pytest.fixture(autouse=True)
+def played_libvirt(monkeypatch: pytest.MonkeyPatch) -> None:
+    binding = SimpleNamespace(libvirtError=LibvirtError, VIR_DOMAIN_XML_INACTIVE=2)
+    monkeypatch.setattr(hypervisor, "libvirt", binding)
+
+
+def host(*domains: Domain, alive: bool = True) -> Hypervisor:
+    connection = SimpleNamespace(listAllDomains=lambda: list(domains), isAlive=lambda: alive)
+    return Hypervisor(connection, "/var/lib/isolift/media")
+
+
+def test_a_domain_that_vanished_since_it_was_listed_is_left_out() -> None:
+    gone = LibvirtError(NO_DOMAIN, "Domain not found")
+    found, unreadable = host(Domain("here"), Domain("gone", gone), Domain("too")).domains()
+    assert ([info.name for info in found], unreadable) == (["here", "too"], [])
+
+
+@pytest.mark.parametrize(
+    ("xml", "detail"),
+    [
+        (LibvirtError(INTERNAL_ERROR, "no such luck"), "could not read odd: no such luck"),
+        ("<domain", "not a domain's XML: "),
+    ],
+)
+def test_a_domain_that_cannot_be_described_is_named_and_stops_no_other(
+    xml: str | LibvirtError, detail: str
+) -> None:
+    found, unreadable = host(Domain("odd", xml), Domain("here")).domains()
+    assert [info.name for info in found] == ["here"]
+    assert [(one.uuid, one.name) for one in unreadable] == [(UUID, "odd")]
+    assert unreadable[0].detail.startswith(detail)
+
+
+def test_a_libvirt_that_goes_away_meanwhile_is_no_trouble_of_one_domain() -> None:
+    lost = LibvirtError(INTERNAL_ERROR, "client socket is closed")
+    with pytest.raises(ConnectionLost):
+        host(Domain("here"), Domain("odd", lost), alive=False).domains()
