@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,29 @@ class Host:
 
         await asyncio.wait_for(wait(), DEADLINE_S)
         self.heard.clear()
+
+
+class EagerGuest:
+    """Stands for QEMU with a guest that speaks the moment somebody connects."""
+
+    def __init__(self, path: Path, words: bytes) -> None:
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self._listening.settimeout(DEADLINE_S)
+        self.has_spoken = threading.Event()
+        self._thread = threading.Thread(target=self._speak, args=(words,))
+        self._thread.start()
+
+    def _speak(self, words: bytes) -> None:
+        self._client, _address = self._listening.accept()
+        self._client.sendall(words)
+        self.has_spoken.set()
+
+    def close(self) -> None:
+        self._thread.join()
+        self._client.close()
+        self._listening.close()
 
 
 class Guest:
@@ -107,6 +131,19 @@ def test_lines_come_whole_however_they_were_sent(tmp_path: Path) -> None:
         await host.hears(b"two", b"", b"three")
         channel.close()
         guest.stops()
+
+    asyncio.run(story())
+
+
+def test_a_guest_that_speaks_at_once_is_heard_after_the_connection(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, guest = Host(), EagerGuest(tmp_path / "agent", b"hello\n")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(guest.has_spoken.wait, DEADLINE_S)  # the relay is busy meanwhile
+        await host.hears("up", b"hello")
+        channel.close()
+        guest.close()
 
     asyncio.run(story())
 

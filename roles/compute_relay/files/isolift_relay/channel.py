@@ -111,13 +111,15 @@ class Channel:
         closed: asyncio.Future[None] = loop.create_future()
         connecting = loop.create_unix_connection(lambda: _Socket(self, closed), self._path)
         try:
-            transport, _protocol = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+            await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError) as error:
             _log.debug("%s: %r", self._path, error)
-            return None
+        return None if self._transport is None else closed
+
+    def connected(self, transport: asyncio.Transport) -> None:
+        """The socket is connected, and nothing was read from it yet."""
         self._transport = transport
         self._listener.up()
-        return closed
 
     def received(self, line: bytes | None) -> None:
         """One line of the guest arrived; None stands for one that was too long."""
@@ -134,6 +136,11 @@ class _Socket(asyncio.Protocol):
         self._channel = channel
         self._closed = closed
         self._splitter = LineSplitter(FRAME_LIMIT)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Now, and not when the coroutine that connects goes on: the guest's first line may have been read by then.
+        assert isinstance(transport, asyncio.Transport)
+        self._channel.connected(transport)
 
     def data_received(self, data: bytes) -> None:
         for line in self._splitter.feed(data):
