@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from unit.agent_disc import Guest
+from unit.agent_disc import INSTALL, Guest
 from unit.agent_support import UPGRADE, VM, command
 
 from isolift_agent.channel import LineBuffer
@@ -27,13 +27,16 @@ from isolift_agent.wire import (
     Hello,
     Knock,
     Message,
+    Notification,
     Payload,
+    Start,
     Welcome,
     decode_frame,
     encode_frame,
 )
 
 WAIT_S = 20.0
+DEADLINE_S = 600.0
 P = TypeVar("P", bound=Payload)
 
 
@@ -139,10 +142,41 @@ class Relay:
             self.acks.append(frame)
 
 
-class RunningAgent:
-    """The agent as a process of its own."""
+def start_of(
+    guest: Guest, script: str = INSTALL, consent: str = "auto", seconds: float = DEADLINE_S
+) -> Start:
+    """A disc in the drive and the start that belongs to it; its deadline is some seconds from now."""
+    return guest.insert(script=script, consent=consent, deadline=time.time() + seconds, prompt="Upgrade now?")
 
-    def __init__(self, guest: Guest, program: list[str] | None = None, **environment: str) -> None:
+
+def permit(number: int = 1, seconds: float = 60.0) -> Notification:
+    """A permit for some seconds from now."""
+    return Notification(number, time.time() + seconds)
+
+
+def waiting_script(guest: Guest) -> str:
+    """An installer that waits for a file before it installs, and counts how often it ran."""
+    flag, runs = guest.root / "flag", guest.root / "runs"
+    return f'echo run >> {runs}; while [ ! -e {flag} ]; do sleep 0.05; done; cp payload/version "$1"'
+
+
+def let_install(guest: Guest) -> None:
+    """End the waiting of the installer."""
+    (guest.root / "flag").touch()
+
+
+def runs(guest: Guest) -> int:
+    """How often the waiting installer ran."""
+    path = guest.root / "runs"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+class RunningAgent:
+    """The agent as a process of its own. Unless it ``awaits`` that the agent is up, that may have ended already."""
+
+    def __init__(
+        self, guest: Guest, program: list[str] | None = None, awaits: bool = True, **environment: str
+    ) -> None:
         source = Path(__file__).resolve().parents[2] / "roles/guest_agent/files"
         self._guest = guest
         self._program = program or [sys.executable, "-m", "isolift_agent"]
@@ -151,7 +185,8 @@ class RunningAgent:
         self.config = guest.write_config()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._argv("run"), env=self._environment, stderr=log)
-        self._wait_until_up()
+        if awaits:
+            self._wait_until_up()
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command of the agent."""

@@ -5,22 +5,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Timer
 
 import pytest
 from unit.agent_disc import Guest, guest_in
 from unit.agent_support import OTHER_UPGRADE, START, UPGRADE, command
 
-from isolift_agent import detect, facts, process, tasks
+from isolift_agent import component, detect, drive, facts, process, tasks
 from isolift_agent.component import SPARE_BYTES
-from isolift_agent.drive import PATIENCE_S
 from isolift_agent.events import Inspected, Prepared
 from isolift_agent.manifest import Manifest, Platform, Probe, parse, render
 from isolift_agent.memory import Upgrade
@@ -36,7 +37,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
 
 def inspect(guest: Guest, start: Start) -> Inspected:
     """Look at the disc as the agent does; nothing is mounted afterwards."""
-    found = tasks.inspect(guest.config, Upgrade(command(start)))
+    found = tasks.inspect(guest.config, Upgrade(command(start)), lambda: False)
     assert found.unmounted and not guest.mounted()
     return found
 
@@ -72,22 +73,85 @@ def test_first_mount_after_an_insert_may_fail(guest: Guest) -> None:
     assert inspect(guest, start).failure is None
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disc that is not there is hardly waited for."""
+    monkeypatch.setattr(drive, "WAIT_S", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_no_disc(guest: Guest) -> None:
     start = guest.insert()
     guest.drives = ["empty"]
-    began = time.monotonic()
     found = inspect(guest, start)
     assert code(found) == "media/no_disc"
     assert found.failure and "no medium" in found.failure.detail
-    assert time.monotonic() - began < PATIENCE_S + 3
 
 
+@pytest.mark.usefixtures("impatient")
 def test_disc_of_another_campaign(guest: Guest) -> None:
-    assert code(inspect(guest, replace(guest.insert(), manifest_sha256="f" * 64))) == "media/other_manifest"
+    start = replace(guest.insert(), manifest_sha256="f" * 64)
+    assert code(inspect(guest, start)) == code(prepare(guest, start)) == "media/other_manifest"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_disc_without_manifest(guest: Guest) -> None:
     assert code(inspect(guest, START)) == "media/other_manifest"
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "another disc"])
+@pytest.mark.parametrize("work", [inspect, prepare])
+def test_disc_that_is_away_for_a_while_is_waited_for(
+    guest: Guest, work: Callable[[Guest, Start], Inspected | Prepared], meanwhile: str
+) -> None:
+    start = guest.insert()
+    away = guest.drive.rename(guest.root / "away")
+    if meanwhile == "another disc":
+        guest.drive.mkdir()
+    comes_back = Timer(0.8, lambda: away.rename(guest.drive))
+    comes_back.start()
+    assert work(guest, start).failure is None
+    comes_back.join()
+
+
+def test_wait_for_a_disc_is_given_up_when_nobody_wants_it_any_more(guest: Guest) -> None:
+    start = guest.insert()
+    guest.drives = ["empty"]
+    unwanted = Event()
+    Timer(0.5, unwanted.set).start()
+    upgrade = Upgrade(command(start))
+    began = time.monotonic()
+    assert code(tasks.inspect(guest.config, upgrade, unwanted.is_set)) == "prepare/abandoned"
+    assert code(tasks.prepare(guest.config, upgrade, unwanted.is_set)) == "prepare/abandoned"
+    assert 0.4 < time.monotonic() - began < 10 < drive.WAIT_S
+
+
+def test_disc_that_leaves_while_it_is_copied_is_copied_anew(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = guest.insert()
+    fails_at_first(monkeypatch, component.COPIES_TRIED - 1, errno.EIO)
+    assert prepare(guest, start).failure is None
+    assert (copy_of(guest) / "tree/payload/version").read_text() == "2.0.0\n"
+
+
+def test_disc_that_leaves_again_and_again(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = guest.insert()
+    fails_at_first(monkeypatch, component.COPIES_TRIED, errno.ENOMEDIUM)
+    assert code(prepare(guest, start)) == "media/disc_lost"
+
+
+def fails_at_first(monkeypatch: pytest.MonkeyPatch, times: int, number: int) -> None:
+    """Let the first attempts to open a file of the payload fail, as they do on a disc that left its drive."""
+    failures = [OSError(number, os.strerror(number))] * times
+    really = os.open
+
+    def opened(path: Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if failures and "media/payload" in str(path):
+            raise failures.pop()
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opened)
 
 
 def test_unsigned_disc(guest: Guest) -> None:
@@ -235,7 +299,7 @@ def test_disc_that_is_in_use_cannot_be_unmounted_and_that_is_said(guest: Guest) 
         ["mount", "--bind", str(guest.drive), str(guest.root / "media")], check=True, timeout=10, env={}
     )
     with (guest.root / "media/payload/version").open():
-        found = tasks.inspect(guest.config, Upgrade(command(start)))
+        found = tasks.inspect(guest.config, Upgrade(command(start)), lambda: False)
     assert code(found) == "media/mount_stuck" and not found.unmounted
     assert inspect(guest, start).failure is None
 

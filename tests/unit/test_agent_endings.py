@@ -50,7 +50,7 @@ from isolift_agent.events import (
 from isolift_agent.lifecycle import handle, must_record
 from isolift_agent.memory import FINISHED_LIMIT, OUTBOX_LIMIT, Finished, Memory
 from isolift_agent.states import State
-from isolift_agent.wire import Request, Result
+from isolift_agent.wire import Message, Request, Result
 
 
 def result_of(core: Core) -> Result:
@@ -147,7 +147,10 @@ def test_numbers_are_not_used_twice_after_a_restart() -> None:
     before = core.memory.counter
     core.restart()
     core.do(Installed(UPGRADE, "2.0.0"))
-    assert core.memory.counter > before + 100, "the journal may have failed to keep some"
+    core.welcome(NOW + 1)
+    assert number_of(core.found(Transmit)[-1].message) > before + 100, (
+        "the journal may have failed to keep some"
+    )
 
 
 def test_numbers_go_on_rising_after_a_snapshot_was_reverted() -> None:
@@ -158,6 +161,52 @@ def test_numbers_go_on_rising_after_a_snapshot_was_reverted() -> None:
     core = Core(snapshot, now=NOW + 60)
     core.command(permit(2))
     assert core.memory.counter > later
+
+
+def number_of(message: Message) -> int:
+    """The number in a message's ID."""
+    return int(message.message_id.partition(".")[2])
+
+
+def test_what_is_made_before_the_time_is_known_is_numbered_by_it_later() -> None:
+    """Set back while inspecting and restarted: the request must not look older than what was sent in the other future."""
+    core = Core()
+    core.command(START)
+    snapshot = core.memory
+    core.now = NOW + 300
+    core.do(inspected())
+    heard = core.memory.counter
+    core = Core(snapshot)
+    core.restart()
+    core.do(inspected())
+    (unsent,) = core.memory.outbox
+    assert number_of(unsent) < heard
+    core.welcome(NOW + 600)
+    (sent,) = core.found(Transmit)
+    assert number_of(sent.message) > heard and sent.message.created_at == NOW + 600
+    assert core.memory.outbox == (sent.message,)
+    core.do(Acknowledged(sent.message.message_id))
+    assert not core.memory.outbox
+
+
+def test_result_that_is_numbered_later_is_repeated_under_its_new_number() -> None:
+    core = installing()
+    core.restart()
+    core.do(Installed(UPGRADE, "2.0.0"))
+    core.welcome(NOW + 60)
+    result = core.found(Transmit)[-1].message
+    assert isinstance(result.payload, Result) and number_of(result) >= int((NOW + 60) * 1000)
+    core.do(Acknowledged(result.message_id))
+    core.command(START)
+    assert [again.message.message_id for again in core.found(Transmit)] == [result.message_id]
+
+
+def test_what_was_numbered_by_the_time_keeps_its_number() -> None:
+    core = requested()
+    (sent,) = core.memory.outbox
+    core.restart()
+    core.welcome(NOW + 60)
+    assert [item.message for item in core.found(Transmit)] == [sent]
 
 
 # How an installation is judged.

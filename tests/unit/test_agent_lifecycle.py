@@ -24,6 +24,7 @@ from unit.agent_support import (
 )
 
 from isolift_agent.events import (
+    Abandon,
     Answered,
     Ask,
     Clean,
@@ -231,6 +232,29 @@ def test_request_ends_silently_at_the_deadline() -> None:
     core.now = DEADLINE
     core.do(Ticked())
     assert core.state is None and due(core.memory) is None
+
+
+@pytest.mark.parametrize("state", [State.INSPECTING, State.VERIFYING])
+def test_deadline_takes_the_disc_from_the_running_task_and_then_ends_silently(state: State) -> None:
+    core = verifying()
+    if state is State.INSPECTING:
+        core = Core()
+        core.command(START)
+    assert core.state is state and due(core.memory) == DEADLINE
+    core.now = DEADLINE
+    core.do(Ticked())
+    assert core.state is State.CANCELLING and core.found(Abandon)
+    assert due(core.memory) is None, "it is not told so again"
+    core.do(inspected() if state is State.INSPECTING else Prepared(UPGRADE, unmounted=True))
+    assert core.state is None and core.found(Clean) and not core.found(Transmit)
+
+
+def test_nothing_is_installed_after_the_deadline_whatever_the_permit_says() -> None:
+    core = requested()
+    core.command(permit(1, DEADLINE + 600))
+    core.now = DEADLINE
+    core.do(Prepared(UPGRADE, unmounted=True))
+    assert not core.found(Install)
 
 
 def test_start_after_its_deadline_is_refused() -> None:

@@ -20,8 +20,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from unit.agent_disc import INSTALL, Guest, guest_in
-from unit.agent_host import WAIT_S, Relay, RunningAgent
+from unit.agent_disc import Guest, guest_in
+from unit.agent_host import (
+    WAIT_S,
+    Relay,
+    RunningAgent,
+    let_install,
+    permit,
+    runs,
+    start_of,
+    waiting_script,
+)
 from unit.agent_support import OTHER_UPGRADE, OTHER_VM, UPGRADE
 
 from isolift_agent import process, runner
@@ -30,16 +39,12 @@ from isolift_agent.wire import (
     Cancel,
     Confirmation,
     Knock,
-    Notification,
     Progress,
     Request,
     Result,
-    Start,
     encode_frame,
 )
 from lab.waiting import wait_until
-
-DEADLINE_S = 600.0
 
 
 @pytest.fixture
@@ -54,35 +59,6 @@ def guest(tmp_path: Path, relay: Relay) -> Iterator[Guest]:
     with guest_in(tmp_path) as made:
         made.port = relay.path
         yield made
-
-
-def start_of(
-    guest: Guest, script: str = INSTALL, consent: str = "auto", seconds: float = DEADLINE_S
-) -> Start:
-    """A disc in the drive and the start that belongs to it; its deadline is some seconds from now."""
-    return guest.insert(script=script, consent=consent, deadline=time.time() + seconds, prompt="Upgrade now?")
-
-
-def permit(number: int = 1, seconds: float = 60.0) -> Notification:
-    """A permit for some seconds from now."""
-    return Notification(number, time.time() + seconds)
-
-
-def waiting_script(guest: Guest) -> str:
-    """An installer that waits for a file before it installs, and counts how often it ran."""
-    flag, runs = guest.root / "flag", guest.root / "runs"
-    return f'echo run >> {runs}; while [ ! -e {flag} ]; do sleep 0.05; done; cp payload/version "$1"'
-
-
-def let_install(guest: Guest) -> None:
-    """End the waiting of the installer."""
-    (guest.root / "flag").touch()
-
-
-def runs(guest: Guest) -> int:
-    """How often the waiting installer ran."""
-    path = guest.root / "runs"
-    return len(path.read_text().splitlines()) if path.exists() else 0
 
 
 def test_upgrade(guest: Guest, relay: Relay) -> None:
@@ -144,6 +120,38 @@ def test_unacknowledged_messages_are_sent_again_in_order(guest: Guest, relay: Re
         relay.knock()
         relay.message(Result)
         assert relay.messages == first
+
+
+def test_every_command_that_comes_three_times_counts_once(guest: Guest, relay: Relay) -> None:
+    let_install(guest)
+    with RunningAgent(guest):
+        relay.welcomed()
+        for payload, awaited in (
+            (start_of(guest, script=waiting_script(guest)), Request),
+            (permit(), Result),
+        ):
+            frame = relay.carry(payload)
+            for _unused in range(3):
+                relay.send(frame)
+            relay.message(awaited)
+        relay.send(relay.carry(Cancel()))
+        relay.until(lambda: len(relay.acks) == 7, "an acknowledgement of each")
+    assert runs(guest) == 1 and not any(ack.refused for ack in relay.acks)
+    assert len({m.message_id for m in relay.messages if isinstance(m.payload, Result)}) == 1
+
+
+def test_command_of_an_earlier_session_is_not_followed(guest: Guest, relay: Relay) -> None:
+    with RunningAgent(guest) as agent:
+        relay.welcomed()
+        stale = relay.carry(start_of(guest))
+        relay.knock()
+        relay.welcomed()
+        hellos = len(relay.hellos)
+        relay.send(stale)
+        relay.until(
+            lambda: len(relay.hellos) > hellos, "a hello, because the relay seems to know of another session"
+        )
+        assert not relay.acks and agent.state() == ""
 
 
 def test_agent_killed_while_the_installer_runs(guest: Guest, relay: Relay) -> None:

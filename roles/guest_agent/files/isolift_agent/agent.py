@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections import deque
 from functools import partial
 from typing import Callable
@@ -23,16 +24,20 @@ from .events import Effect, Event
 from .journal import JournalError
 from .lifecycle import due, handle, must_record
 from .link import Link
-from .memory import Upgrade
+from .memory import Memory, Upgrade
 from .mounts import mounted
 from .prompt import Prompt
 from .session import Brought, Heard, Opened, Taken
 from .states import State
+from .status import status
 from .store import Store, fresh_generation
 from .wire import Hello
 from .worker import Task, Worker
 
 LONGEST_SLEEP_S = 6 * 3600.0
+RECORD_AGAIN_S = 10.0
+"""Seconds between attempts to write what the journal lacks."""
+
 _STOP_S = 5.0
 
 
@@ -55,6 +60,7 @@ class Agent:
         self._posted: deque[Event] = deque()
         self._crashed = False
         self._stopping = False
+        self._record_at: float | None = time.monotonic() if store.behind else None
         self._wake_out, self._wake_in = os.pipe()
         for end in (self._wake_out, self._wake_in):
             os.set_blocking(end, False)
@@ -98,7 +104,7 @@ class Agent:
     def _timeout(self) -> float:
         """Seconds until something is due."""
         waits = [LONGEST_SLEEP_S]
-        for wait in (self._link.due_in(), self._deadline_in()):
+        for wait in (self._link.due_in(), self._deadline_in(), self._record_in()):
             if wait is not None:
                 waits.append(max(0.0, wait) + 0.01)  # never a moment too early
         return min(waits)
@@ -107,6 +113,10 @@ class Agent:
         """Seconds until the core should be told that time has passed."""
         now, deadline = self._clock.now(), due(self._store.memory)
         return None if now is None or deadline is None else deadline - now
+
+    def _record_in(self) -> float | None:
+        """Seconds until writing the journal should be tried again; None if it lacks nothing."""
+        return None if self._record_at is None else self._record_at - time.monotonic()
 
     def _ready(self, file: int, mask: int) -> None:
         if file == self._wake_out:
@@ -130,6 +140,9 @@ class Agent:
         wait = self._deadline_in()
         if wait is not None and wait <= 0:
             self._handle(events.Ticked())
+        wait = self._record_in()
+        if wait is not None and wait <= 0:
+            self._record(self._store.memory)
 
     def _post(self, event: Event) -> None:
         """Take an event from another thread."""
@@ -186,15 +199,28 @@ class Agent:
         """Let the core decide, and make its decision safe. What it wants done may be done then."""
         before, now = self._store.memory, self._clock.now()
         memory, effects = handle(before, event, now)
-        try:
-            self._store.keep(memory)
-        except JournalError as error:
-            log.error(str(error))
+        problem = self._record(memory)
+        if problem:
             if must_record(before, memory):
-                memory, effects = handle(before, events.Unrecorded(event, str(error)), now)
+                memory, effects = handle(before, events.Unrecorded(event, problem), now)
             self._store.keep_unrecorded(memory)
         _log_move(before.current, memory.current)
         return effects
+
+    def _record(self, memory: Memory) -> str:
+        """Make ``memory`` safe; why that was not possible, empty if it was. It is tried again later."""
+        try:
+            self._store.keep(memory)
+        except JournalError as error:
+            if self._record_at is None:
+                log.error(f"{error}; nothing new is begun until that works again")
+            self._record_at = time.monotonic() + RECORD_AGAIN_S
+            return str(error)
+        if self._record_at is not None:
+            self._record_at = None
+            log.info("the journal is written again")
+            self._tidy_work()
+        return ""
 
     def _do(self, effect: Effect) -> None:
         if isinstance(effect, events.Transmit):
@@ -217,12 +243,15 @@ class Agent:
 
         config = self._config
         if isinstance(effect, events.Clean):
-            return lambda _abandoned: tasks.clean(config, "")
+            # Until the journal says that an upgrade is over, what shows how it ended is kept.
+            only_copies = self._store.behind
+            return lambda _abandoned: tasks.clean(config, "", only_copies)
         if isinstance(effect, events.Prepare):
             prepared = effect.upgrade
             return lambda abandoned: tasks.prepare(config, prepared, abandoned)
         if isinstance(effect, events.Inspect):
-            return partial(_unabandoned, tasks.inspect, config, effect.upgrade)
+            inspected = effect.upgrade
+            return lambda abandoned: tasks.inspect(config, inspected, abandoned)
         if isinstance(effect, events.Install):
             return partial(_unabandoned, tasks.install, config, effect.upgrade)
         assert isinstance(effect, events.Settle)
@@ -231,6 +260,9 @@ class Agent:
     def _tidy(self) -> None:
         """Remove what an agent that was killed left behind."""
         self._prompt.recover()
+        self._tidy_work()
+
+    def _tidy_work(self) -> None:
         config, current = self._config, self._store.memory.current
         if mounted(config.mount_point) or (config.work_dir.is_dir() and os.listdir(config.work_dir)):
             from . import tasks  # here, because there is mostly nothing to remove
@@ -242,7 +274,7 @@ class Agent:
 
     def _answer_control(self, request: str) -> Reply:
         if request == "status":
-            return self._status()
+            return status(self._store, self._link)
         if request not in ("answer confirm", "answer decline"):
             return {"ok": False, "error": "unknown request"}
         upgrade = self._store.memory.current
@@ -250,31 +282,6 @@ class Agent:
             return {"ok": False, "error": "nothing is being asked"}
         self._handle(events.Answered(upgrade.upgrade_id, request == "answer confirm"))
         return {"ok": True, "upgrade_id": upgrade.upgrade_id}
-
-    def _status(self) -> Reply:
-        memory = self._store.memory
-        return {
-            "ok": True,
-            "agent_version": __version__,
-            "vm": memory.vm,
-            "port": "absent" if self._link.port is None else "open",
-            "session": "open" if self._link.open else "closed",
-            "journal": f"{memory.generation}.{self._store.count}",
-            "unacknowledged": len(memory.outbox),
-            "upgrade": _describe(memory.current),
-            "next": _describe(memory.waiting),
-        }
-
-
-def _describe(upgrade: Upgrade | None) -> dict[str, str] | None:
-    if upgrade is None:
-        return None
-    return {
-        "upgrade_id": upgrade.upgrade_id,
-        "state": upgrade.state.value,
-        "component": upgrade.start.component,
-        "target_version": upgrade.start.target_version,
-    }
 
 
 def _unabandoned(

@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import Callable
 
 from .bounds import clip
-from .events import Abandon, Acknowledge, Failure, Transmit
+from .events import Acknowledge, Failure, Transmit
 from .memory import OUTBOX_LIMIT, Finished, Memory, Upgrade, is_upgrade_id
 from .states import Kind, State
-from .step import CONSENT_ASK, CONSENT_AUTO, Step, allowed, failed, move, result
+from .step import CANCELLED, CONSENT_ASK, CONSENT_AUTO, Step, allowed, failed, move, result
 from .wire import Cancel, Message, Notification, Progress, Start
+
+_FORGOTTEN = "forgotten: upgrades as old as this may have been installed already"
 
 
 def command(step: Step, message: Message) -> None:
@@ -37,6 +39,7 @@ def unrecorded(step: Step, message: Message, failure: Failure) -> None:
     """The journal could not keep what a command leads to: a new upgrade fails at once, all else is refused."""
     upgrade = Upgrade(message)
     if isinstance(message.payload, Start) and step.memory.current is None:
+        step.memory = step.memory.with_claim(message.campaign_id, message.epoch, _nonce(message))
         step.do(Acknowledge(message.message_id))
         step.end(upgrade, Kind.UNUSABLE, failed(upgrade, failure))
     else:
@@ -53,6 +56,8 @@ def _refusal(memory: Memory, message: Message) -> str:
     """Why a command must not be followed, whatever it is; empty if it may."""
     if message.vm != memory.vm:
         return f"wrong_vm: this is {memory.vm}"
+    if not is_upgrade_id(message.upgrade_id):
+        return "bad_id: the upgrade ID is no UUID in lower case"
     claim = memory.claims.get(message.campaign_id)
     if claim and (message.epoch < claim[0] or (message.epoch == claim[0] and _nonce(message) != claim[1])):
         return f"stale_claim: epoch {claim[0]} of another coordinator is in force"
@@ -89,14 +94,12 @@ def _start(step: Step, message: Message) -> None:
 def _start_refusal(step: Step, message: Message) -> str:
     """Why a new upgrade must not be taken; empty if it may."""
     upgrade = Upgrade(message)
-    if not is_upgrade_id(message.upgrade_id):
-        return "bad_id: the upgrade ID is no UUID in lower case"
     if step.overdue(upgrade):
         return "expired: its deadline has passed"
     if upgrade.start.consent not in (CONSENT_AUTO, CONSENT_ASK):
         return f"unknown_consent: {clip(upgrade.start.consent, 16)!r} is neither auto nor ask"
     if message.upgrade_id <= step.memory.forgotten:
-        return "forgotten: upgrades as old as this may have been installed already"
+        return _FORGOTTEN
     return ""
 
 
@@ -152,9 +155,9 @@ def _notification(step: Step, message: Message) -> None:
 
 
 def _permit_for_another(step: Step, message: Message) -> None:
-    """A permit for an upgrade that is not in progress is of no use: its turn will bring a new request."""
-    current = step.memory.current
-    if current:
+    """A permit for an upgrade that waits is of no use: its turn will bring a new request."""
+    current, waiting = step.memory.current, step.memory.waiting
+    if current and waiting and waiting.upgrade_id == message.upgrade_id:
         step.do(Acknowledge(message.message_id))
         step.report(message, Progress("busy", current.upgrade_id))
     else:
@@ -162,18 +165,19 @@ def _permit_for_another(step: Step, message: Message) -> None:
 
 
 def _cancel(step: Step, message: Message) -> None:
-    step.do(Acknowledge(message.message_id))
     waiting = step.memory.waiting
+    waits = waiting is not None and waiting.upgrade_id == message.upgrade_id
     upgrade = step.current(message.upgrade_id)
-    if upgrade is None:  # never started here, and now it never will be
-        known = waiting if waiting and waiting.upgrade_id == message.upgrade_id else Upgrade(message)
-        step.end(known, Kind.CANCEL, result(known, "cancelled"))
+    if upgrade is None and not waits and message.upgrade_id <= step.memory.forgotten:
+        step.do(Acknowledge(message.message_id, _FORGOTTEN))
+        return
+    step.do(Acknowledge(message.message_id))
+    if upgrade is None:  # never begun here, and now it never will be
+        known = waiting if waiting and waits else Upgrade(message)
+        step.end(known, Kind.CANCEL, result(known, CANCELLED))
     elif allowed(upgrade.state, Kind.CANCEL):
-        moved = move(_answering(upgrade, message), Kind.CANCEL)
-        if moved.state is State.CANCELLING:
-            step.keep(moved, Abandon())
-        else:
-            step.end(upgrade, Kind.CANCEL, result(upgrade, "cancelled"))
+        upgrade = _answering(upgrade, message)
+        step.give_up(upgrade, Kind.CANCEL, result(upgrade, CANCELLED))
 
 
 def _answering(upgrade: Upgrade, message: Message) -> Upgrade:

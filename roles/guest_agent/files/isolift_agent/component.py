@@ -9,15 +9,16 @@ The installer runs from a private copy whose every file was checked, because a d
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Iterator
 
-from . import facts
+from . import facts, log
 from .config import Config
-from .drive import Disc, Drive, DriveError
+from .drive import Abandoned, Disc, Drive, DriveError
 from .events import Failure
 from .journal import sync_directory, write_file
 from .manifest import FileEntry, Manifest, ManifestError, Platform, digest, parse
@@ -30,7 +31,11 @@ TREE = "tree"
 SPARE_BYTES = 16 * 1024 * 1024
 """Bytes that must stay free beside the private copy: the journal and the installer's log need room."""
 
+COPIES_TRIED = 3
+"""How often the private copy is begun, if the disc leaves the drive in between."""
+
 _BLOCK = 1024 * 1024
+_GONE = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM)
 
 
 class ComponentError(Exception):
@@ -41,16 +46,17 @@ class ComponentError(Exception):
         self.failure = Failure(stage, code, detail)
 
 
-class Abandoned(Exception):
-    """Nobody wants the private copy any more."""
+class DiscLost(Exception):
+    """The disc cannot be read any more: it left the drive while it was mounted. The detail says what failed."""
 
 
-def read_manifest(config: Config, drive: Drive, sha256: str) -> Manifest:
+def read_manifest(config: Config, drive: Drive, sha256: str, abandoned: Callable[[], bool]) -> Manifest:
     """The manifest of the disc with this digest, its signature verified.
 
     :raises ComponentError: there is no such disc, or it must not be used.
+    :raises Abandoned: ``abandoned`` said so in between.
     """
-    with _mounted(drive, sha256) as disc:
+    with _mounted(drive, sha256, abandoned) as disc:
         return _verified(config, disc)
 
 
@@ -79,13 +85,27 @@ def check_space(config: Config, manifest: Manifest) -> None:
 
 
 def copy(config: Config, drive: Drive, sha256: str, directory: Path, abandoned: Callable[[], bool]) -> None:
-    """Make the private copy in ``directory``, unmount, and check every file of the copy.
+    """Make the private copy in ``directory``, unmount, and check every file of the copy. A disc that leaves the drive
+    meanwhile is waited for, and copied anew.
 
     :raises ComponentError: that was not possible, or the copy is not what the manifest says.
     :raises Abandoned: ``abandoned`` said so in between.
     """
+    for tries_left in reversed(range(COPIES_TRIED)):
+        try:
+            _copy_once(config, drive, sha256, directory, abandoned)
+            return
+        except DiscLost as error:
+            if not tries_left:
+                raise ComponentError("media", "disc_lost", str(error)) from error
+            log.warning(f"the disc left the drive while it was copied, and is waited for: {error}")
+
+
+def _copy_once(
+    config: Config, drive: Drive, sha256: str, directory: Path, abandoned: Callable[[], bool]
+) -> None:
     try:
-        with _mounted(drive, sha256) as disc:
+        with _mounted(drive, sha256, abandoned) as disc:
             manifest = _verified(config, disc)
             check_space(config, manifest)
             _make_directory(directory)
@@ -119,9 +139,9 @@ def remove(directory: Path) -> None:
 
 
 @contextmanager
-def _mounted(drive: Drive, sha256: str) -> Iterator[Disc]:
+def _mounted(drive: Drive, sha256: str, abandoned: Callable[[], bool]) -> Iterator[Disc]:
     try:
-        disc = drive.mount(sha256)
+        disc = drive.mount(sha256, abandoned)
     except DriveError as error:
         raise ComponentError("media", error.code, error.detail) from error
     try:
@@ -165,7 +185,8 @@ def _copy_file(source: Path, target: Path, entry: FileEntry, abandoned: Callable
     """Copy at most the bytes that the manifest promises; whether they are the right ones is checked on the copy."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with _reading():
+            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise ComponentError("verify", "file_absent", f"the disc has no {entry.path}") from error
     mode = 0o700 if entry.executable else 0o600
@@ -176,11 +197,23 @@ def _copy_file(source: Path, target: Path, entry: FileEntry, abandoned: Callable
         while left > 0:
             if abandoned():
                 raise Abandoned
-            block = reader.read(min(left, _BLOCK))
+            with _reading():
+                block = reader.read(min(left, _BLOCK))
             if not block:
                 break
             writer.write(block)
             left -= len(block)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell a disc that is gone from one that cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _GONE:
+            raise DiscLost(str(error)) from error
+        raise
 
 
 def _check_copy(tree: Path, entries: tuple[FileEntry, ...], abandoned: Callable[[], bool]) -> None:

@@ -10,17 +10,23 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from . import log, process
 from .manifest import MANIFEST_LIMIT
 from .mounts import mounted
 from .signature import SIGNATURE_LIMIT
 
-PATIENCE_S = 2.0
-"""Seconds for which mounting is tried again: the first mount right after a disc came in may fail."""
+WAIT_S = 120.0
+"""Seconds for which the disc is waited for. The first mount right after a disc came in may fail; a live migration may empty
+the drive, and the relay fills it again when it hears of us.
+"""
+
+UNMOUNT_S = 2.0
+"""Seconds for which unmounting is tried again."""
 
 _PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 3.0
 _COMMAND_LIMIT_S = 30.0
 _OUTPUT_LIMIT = 1024
 _OPTIONS = "ro,nosuid,nodev,noexec"
@@ -38,6 +44,10 @@ class DriveError(Exception):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+
+class Abandoned(Exception):
+    """Nobody wants the disc any more."""
 
 
 @dataclass(frozen=True)
@@ -61,31 +71,26 @@ class Drive:
         self._root = mount_point
         self.unmounted = True
 
-    def mount(self, sha256: str) -> Disc:
-        """Mount the disc whose manifest has this SHA-256, read-only.
+    def mount(self, sha256: str, abandoned: Callable[[], bool]) -> Disc:
+        """Mount the disc whose manifest has this SHA-256, read-only; wait for it if it is not there.
 
-        :raises DriveError: no drive holds it.
+        :raises DriveError: no drive holds it, and none did for `WAIT_S` seconds; or no disc can be mounted.
+        :raises Abandoned: ``abandoned`` said so in between.
         :raises OSError: the mount point cannot be made.
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.unmount()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline, pause = time.monotonic() + WAIT_S, _PAUSE_S
         while True:
-            problems = []
-            for device in self._media:
-                try:
-                    return self._open(device, sha256)
-                except DriveError as error:
-                    problems.append(error)
-            if time.monotonic() > deadline:
-                raise min(
-                    problems, key=lambda error: error.code == "no_disc"
-                )  # another disc tells more than none
-            time.sleep(_PAUSE_S)
+            disc = self._look(sha256, last=time.monotonic() > deadline)
+            if disc:
+                return disc
+            _pause(pause, abandoned)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
 
     def unmount(self) -> None:
         """Let go of the disc, if one is mounted; `unmounted` says whether that worked."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + UNMOUNT_S
         while mounted(self._root):
             problem = _command("umount", str(self._root))
             if problem and time.monotonic() > deadline:
@@ -95,6 +100,18 @@ class Drive:
             if problem:
                 time.sleep(_PAUSE_S)
         self.unmounted = True
+
+    def _look(self, sha256: str, last: bool) -> Disc | None:
+        """The disc, if a drive holds it. The ``last`` look says why not."""
+        problems = []
+        for device in self._media:
+            try:
+                return self._open(device, sha256)
+            except DriveError as error:
+                problems.append(error)
+        if last or not self.unmounted:
+            raise min(problems, key=_says_little)
+        return None
 
     def _open(self, device: Path, sha256: str) -> Disc:
         if not self.unmounted:
@@ -112,6 +129,23 @@ class Drive:
             self.unmount()
             raise DriveError("other_manifest", f"the disc in {device} has another manifest, or none")
         return Disc(device, self._root, manifest, signature)
+
+
+def _says_little(error: DriveError) -> bool:
+    """Whether another problem tells more: another disc does, and one that cannot be let go."""
+    return error.code == "no_disc"
+
+
+def _pause(seconds: float, abandoned: Callable[[], bool]) -> None:
+    """Wait a while.
+
+    :raises Abandoned: ``abandoned`` said so.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if abandoned():
+            raise Abandoned
+        time.sleep(_PAUSE_S)
 
 
 def _read(path: Path, limit: int) -> bytes | None:

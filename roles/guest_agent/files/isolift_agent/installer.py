@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,10 @@ from .cli import INSTALL
 
 LOCK = "installer.lock"
 """The name of the lock, in the state directory, that a living runner holds."""
+
+
+_SHUTDOWN = (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
+"""With what a guest that shuts down or reboots ends its processes."""
 
 
 class InstallerError(Exception):
@@ -54,6 +59,8 @@ def start(directory: Path, lock: Path, order: runner.Order) -> subprocess.Popen[
 def wait(directory: Path, lock: Path) -> runner.Ending | None:
     """Wait until no installer of this directory runs; how it ended, or None if nobody saw that.
 
+    An installer that was killed because the guest went down did not come to an end of its own: that counts as unseen.
+
     :raises OSError: the lock cannot be opened.
     """
     file = _open(lock)
@@ -65,6 +72,8 @@ def wait(directory: Path, lock: Path) -> runner.Ending | None:
     beginning = runner.read_beginning(directory)
     if ending is None and beginning is not None:
         _outwait(beginning)
+    if ending is not None and beginning is not None and _fell_with_the_guest(beginning, ending):
+        return None
     return ending
 
 
@@ -81,6 +90,13 @@ def running(lock: Path) -> bool:
     finally:
         os.close(file)
     return False
+
+
+def _fell_with_the_guest(beginning: runner.Beginning, ending: runner.Ending) -> bool:
+    code = ending.exit_code
+    # A shell says 128 more than the signal that ended its command.
+    killed = -code in _SHUTDOWN or code - 128 in _SHUTDOWN
+    return killed and not ending.timed_out and beginning.installer.boot_id != process.boot_id()
 
 
 def _outwait(beginning: runner.Beginning) -> None:

@@ -43,10 +43,10 @@ from .events import (
 )
 from .memory import Memory, Upgrade
 from .states import Kind, State
-from .step import Step, allowed, failed, move, result
+from .step import CANCELLED, Step, allowed, failed, move, result
 from .wire import LOG_TAIL_LIMIT, Confirmation, Progress, Request, Result, Start
 
-_WITH_DEADLINE = (State.REQUESTED, State.ASKING)
+_WITH_DEADLINE = (State.INSPECTING, State.REQUESTED, State.ASKING, State.VERIFYING)
 
 
 def handle(memory: Memory, event: Event, now: float | None) -> tuple[Memory, list[Effect]]:
@@ -68,9 +68,20 @@ def due(memory: Memory) -> float | None:
 
 
 def must_record(old: Memory, new: Memory) -> bool:
-    """Whether the step from ``old`` to ``new`` takes or furthers an upgrade, which only a recorded step may do."""
+    """Whether the step from ``old`` to ``new`` is one that only a recorded step may be: it takes or furthers an upgrade, or
+    promises that one will never be installed.
+    """
     furthers = new.current is not None and new.current != old.current
-    return furthers or (new.waiting is not None and new.waiting != old.waiting)
+    return furthers or (new.waiting is not None and new.waiting != old.waiting) or _promises(old, new)
+
+
+def _promises(old: Memory, new: Memory) -> bool:
+    """Whether an upgrade becomes cancelled that could still be installed if the journal did not know of that."""
+    safe = {item.upgrade_id for item in old.finished}
+    if old.current and old.current.state is State.CANCELLING:
+        safe.add(old.current.upgrade_id)
+    fresh = (item.result.payload for item in new.finished if item.result and item.upgrade_id not in safe)
+    return any(isinstance(payload, Result) and payload.outcome == CANCELLED for payload in fresh)
 
 
 # The process, its session and the time.
@@ -81,7 +92,7 @@ def _restarted(step: Step, _event: Restarted) -> None:
     if upgrade is None:
         step.do(Repeat(Ticked()))
     elif upgrade.state is State.CANCELLING:
-        step.end(upgrade, Kind.RESTART, result(upgrade, "cancelled"))
+        step.end(upgrade, Kind.RESTART, result(upgrade, CANCELLED))
     else:
         moved = move(upgrade, Kind.RESTART)
         step.keep(moved)
@@ -100,6 +111,7 @@ def _welcomed(step: Step, event: Welcomed) -> None:
         return
     if not step.memory.vm:
         step.memory = replace(step.memory, vm=event.vm)
+    step.date_outbox()
     step.do(*(Transmit(message) for message in step.memory.outbox), Repeat(Ticked()))
 
 
@@ -113,7 +125,7 @@ def _ticked(step: Step, _event: Ticked) -> None:
         step.end(waiting, Kind.EXPIRE, None)
         waiting = None
     if upgrade and upgrade.state in _WITH_DEADLINE and step.overdue(upgrade):
-        step.end(upgrade, Kind.EXPIRE, None)
+        step.give_up(upgrade, Kind.EXPIRE, None)
     elif waiting and upgrade is None:
         step.memory = replace(step.memory, waiting=None)
         step.inspect(waiting, Kind.TURN)
@@ -134,7 +146,7 @@ def _inspected(step: Step, event: Inspected) -> None:
     failure = event.failure or _other_than_wanted(upgrade.start, event)
     version = event.installed_version
     if upgrade.state is State.CANCELLING:
-        step.end(upgrade, Kind.RELEASED, result(upgrade, "cancelled"))
+        _released(step, upgrade)
     elif failure:
         step.end(upgrade, Kind.UNUSABLE, failed(upgrade, failure))
     elif version == upgrade.start.target_version:
@@ -181,7 +193,7 @@ def _prepared(step: Step, event: Prepared) -> None:
         return
     upgrade = replace(upgrade, unmounted=event.unmounted)
     if upgrade.state is State.CANCELLING:
-        step.end(upgrade, Kind.RELEASED, result(upgrade, "cancelled"))
+        _released(step, upgrade)
     elif event.failure:
         step.end(upgrade, Kind.UNUSABLE, failed(upgrade, event.failure))
     elif step.permitted(upgrade):
@@ -191,6 +203,11 @@ def _prepared(step: Step, event: Prepared) -> None:
         step.do(Install(moved))
     else:
         step.inspect(upgrade, Kind.LATE)
+
+
+def _released(step: Step, upgrade: Upgrade) -> None:
+    """The disc is let go of. After the deadline nobody waits for a word."""
+    step.end(upgrade, Kind.RELEASED, None if step.overdue(upgrade) else result(upgrade, CANCELLED))
 
 
 def _installed(step: Step, event: Installed) -> None:

@@ -26,9 +26,6 @@ FINISHED_LIMIT = 64
 OUTBOX_LIMIT = 64
 """Unacknowledged messages beyond which no new upgrade is taken."""
 
-SKIPPED_NUMBERS = 1024
-"""Message numbers passed over at a start of the agent, because an unwritable journal may have failed to keep them."""
-
 _MESSAGES = registry(*COMMANDS, *REPORTS)
 
 
@@ -122,6 +119,19 @@ class Memory:
         kept = (item for item in self.outbox if not _supersedes(message, item))
         return replace(self, outbox=(*kept, message))
 
+    def with_renumbered(self, message_id: str, message: Message) -> Memory:
+        """The memory with ``message`` in place of the one with this ID, wherever that is kept."""
+
+        def renumbered(old: Message) -> Message:
+            if old.message_id != message_id:
+                return old
+            return replace(old, message_id=message.message_id, created_at=message.created_at)
+
+        finished = (
+            replace(item, result=renumbered(item.result)) if item.result else item for item in self.finished
+        )
+        return replace(self, outbox=tuple(renumbered(item) for item in self.outbox), finished=tuple(finished))
+
     def without_sent(self, message_id: str) -> Memory:
         """The memory after a message of the outbox was taken; itself if it holds no such message."""
         kept = tuple(item for item in self.outbox if item.message_id != message_id)
@@ -150,7 +160,7 @@ def changes(old: Memory | None, new: Memory) -> dict[str, Any]:
 
 
 def restore(records: Iterable[Mapping[str, Any]]) -> Memory:
-    """The memory that journal records add up to, its counter moved on by `SKIPPED_NUMBERS`. What a newer agent added is ignored.
+    """The memory that journal records add up to. What a newer agent added is ignored.
 
     :raises BadRecords: they are none of ours.
     """
@@ -158,10 +168,9 @@ def restore(records: Iterable[Mapping[str, Any]]) -> Memory:
     for record in records:
         body.update(record)
     try:
-        memory = Memory(**{name: load(body[name]) for name, load in _LOADERS.items() if name in body})
+        return Memory(**{name: load(body[name]) for name, load in _LOADERS.items() if name in body})
     except (KeyError, TypeError, ValueError, WireError) as error:
         raise BadRecords(f"{type(error).__name__}: {error}") from error
-    return replace(memory, counter=memory.counter + SKIPPED_NUMBERS)
 
 
 def _dump(value: Any) -> Any:

@@ -130,7 +130,7 @@ def identify(pid: int) -> Identity | None:
     after_name = stat.rpartition(")")[2].split()
     if after_name[0] in "ZX":
         return None
-    return Identity(_boot_id(), pid, int(after_name[19]))
+    return Identity(boot_id(), pid, int(after_name[19]))
 
 
 def alive(process: Identity) -> bool:
@@ -172,7 +172,8 @@ def wait_gone(process: Identity, timeout_s: float) -> bool:
     return True
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """The name of this boot of the guest."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 

@@ -15,7 +15,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from . import process
 from .bounds import clip_tail
@@ -32,10 +32,15 @@ CANNOT_RUN = 127
 """Exit code of an installer that cannot be started."""
 
 _LOG = "log"
+_ORDER = "order.json"
+_STARTED = "started.json"
+_FINISHED = "finished.json"
+_ROOM = {_STARTED: 1024, _FINISHED: 32 * 1024}
+"""Bytes reserved for what a runner writes down, so that an installer which fills the disk cannot prevent it."""
+
 _CHECK_S = 0.5
-_ROOM = (
-    32 * 1024
-)  # bytes reserved for the report, so that an installer which fills the disk cannot prevent it
+_GATE = 'read -r go && exec "$@" < /dev/null'
+"""Becomes the installer when a line comes, and nothing if its runner dies before it has written down which process it is."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +73,24 @@ class Beginning:
 
 
 def write_order(directory: Path, order: Order) -> None:
-    """Leave an order in ``directory`` for a runner, and room for its report.
+    """Leave an order in ``directory`` for a runner, and room for what it will write down.
 
     :raises OSError: that was not possible.
     """
-    write_file(directory / "finished.json", b" " * _ROOM)
-    write_file(directory / "order.json", json.dumps(vars(order)).encode("utf-8"))
+    for name, size in _ROOM.items():
+        write_file(directory / name, b" " * size)
+    write_file(directory / _ORDER, json.dumps(vars(order)).encode("utf-8"))
 
 
 def read_beginning(directory: Path) -> Beginning | None:
     """What the runner of ``directory`` started; None if it started nothing."""
-    body = _read(directory / "started.json")
+    body = _read(directory / _STARTED)
     return Beginning(process.Identity(**body["installer"]), body["timeout_s"]) if body else None
 
 
 def read_ending(directory: Path) -> Ending | None:
     """How the installer of ``directory`` ended; None if its runner did not see it end."""
-    body = _read(directory / "finished.json")
+    body = _read(directory / _FINISHED)
     return Ending(**body) if body else None
 
 
@@ -99,40 +105,45 @@ def log_tail(directory: Path) -> str:
 
 def main(directory: Path) -> int:
     """Carry out the order in ``directory``; the exit status of this process."""
-    body = _read(directory / "order.json")
+    body = _read(directory / _ORDER)
     if body is None:
         return 2
     order = Order(**{**body, "argv": tuple(body["argv"])})
-    report = os.open(directory / "finished.json", os.O_WRONLY | os.O_CLOEXEC)
     began = time.monotonic()
     with (directory / _LOG).open("ab", buffering=0) as log:
         exit_code, timed_out = _run(directory, order, log.fileno())
     ending = Ending(exit_code, timed_out, time.monotonic() - began, log_tail(directory))
-    os.pwrite(report, json.dumps(vars(ending), ensure_ascii=False).encode("utf-8"), 0)
-    os.fsync(report)
+    _fill(directory / _FINISHED, vars(ending))
     return 0
 
 
 def _run(directory: Path, order: Order, log: int) -> tuple[int, bool]:
     """(exit code, whether it was ended at its time limit)"""
     try:
-        installer = subprocess.Popen(
-            order.argv,
-            cwd=order.cwd,
-            env=process.environment(ISOLIFT_COMPONENT=order.component, ISOLIFT_VERSION=order.version),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        installer = _start(order, log)
+        identity = process.identify(installer.pid)
+        if identity:
+            _fill(directory / _STARTED, {"installer": vars(identity), "timeout_s": order.timeout_s})
+        assert installer.stdin is not None
+        with installer.stdin as gate:
+            gate.write(b"go\n")
     except OSError as error:
         os.write(log, f"cannot run {order.argv!r}: {error}\n".encode("utf-8", "replace"))
         return CANNOT_RUN, False
-    identity = process.identify(installer.pid)
-    if identity:
-        beginning = {"installer": vars(identity), "timeout_s": order.timeout_s}
-        write_file(directory / "started.json", json.dumps(beginning).encode("ascii"))
     return _watch(installer, directory / _LOG, time.monotonic() + order.timeout_s)
+
+
+def _start(order: Order, log: int) -> subprocess.Popen[bytes]:
+    """The process that will be the installer, still behind its gate."""
+    return subprocess.Popen(
+        ("/bin/sh", "-c", _GATE, "installer", *order.argv),
+        cwd=order.cwd,
+        env=process.environment(ISOLIFT_COMPONENT=order.component, ISOLIFT_VERSION=order.version),
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
 
 
 def _watch(installer: subprocess.Popen[bytes], log: Path, deadline: float) -> tuple[int, bool]:
@@ -159,6 +170,16 @@ def _tail(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
         return file.read(size)
+
+
+def _fill(path: Path, body: Mapping[str, Any]) -> None:
+    """Write ``body`` into the room that the file holds, and wait until it is safe."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, json.dumps(body, ensure_ascii=False).encode("utf-8"), 0)
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ class State(str, Enum):
     ASKING = "asking"  # a permit is held and the user is being asked
     VERIFYING = "verifying"  # agreed to; the disc's files are copied and checked
     INSTALLING = "installing"  # the installer was, or may have been, started
-    CANCELLING = "cancelling"  # to be given up as soon as the running task lets go of the disc
+    CANCELLING = "cancelling"  # given up; over as soon as the running task lets go of the disc
     DONE = "done"  # over; it never runs again
 
 
@@ -66,6 +66,7 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
     (State.INSPECTING, Kind.ASK): State.ASKING,
     (State.INSPECTING, Kind.GO): State.VERIFYING,
     (State.INSPECTING, Kind.CANCEL): State.CANCELLING,
+    (State.INSPECTING, Kind.EXPIRE): State.CANCELLING,
     (State.INSPECTING, Kind.RESTART): State.INSPECTING,
     (State.REQUESTED, Kind.START): State.INSPECTING,
     (State.REQUESTED, Kind.LATE): State.INSPECTING,
@@ -86,6 +87,7 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
     (State.VERIFYING, Kind.VERIFIED): State.INSTALLING,
     (State.VERIFYING, Kind.LATE): State.INSPECTING,
     (State.VERIFYING, Kind.CANCEL): State.CANCELLING,
+    (State.VERIFYING, Kind.EXPIRE): State.CANCELLING,
     (State.VERIFYING, Kind.RESTART): State.INSPECTING,
     (State.INSTALLING, Kind.INSTALLED): State.DONE,
     (State.INSTALLING, Kind.RESTART): State.INSTALLING,

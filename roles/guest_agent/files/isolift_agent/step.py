@@ -9,13 +9,29 @@ from dataclasses import replace
 from typing import Any
 
 from .bounds import clip
-from .events import Ask, Clean, Effect, Failure, Inspect, Prepare, Repeat, StopAsking, Ticked, Transmit
+from .events import (
+    Abandon,
+    Ask,
+    Clean,
+    Effect,
+    Failure,
+    Inspect,
+    Prepare,
+    Repeat,
+    StopAsking,
+    Ticked,
+    Transmit,
+)
 from .memory import Memory, Upgrade
 from .states import TRANSITIONS, Kind, State
 from .wire import Confirmation, Message, Payload, Progress, Result
 
 CONSENT_AUTO = "auto"
 CONSENT_ASK = "ask"
+CANCELLED = "cancelled"
+
+_UNDATED = 0.0
+"""When a message was made of which that is not known."""
 
 
 class IllegalMove(Exception):
@@ -52,8 +68,9 @@ class Step:
         return upgrade if upgrade and upgrade.upgrade_id == upgrade_id else None
 
     def permitted(self, upgrade: Upgrade) -> bool:
-        """Whether its newest permit is known to be valid now."""
-        return self.now is not None and upgrade.permit > 0 and self.now < upgrade.expires_at
+        """Whether its newest permit is known to be valid now. None is after the deadline."""
+        end = min(upgrade.expires_at, upgrade.start.deadline)
+        return self.now is not None and upgrade.permit > 0 and self.now < end
 
     def overdue(self, upgrade: Upgrade) -> bool:
         """Whether its deadline is known to have passed."""
@@ -70,21 +87,36 @@ class Step:
 
     def report(self, command: Message, payload: Payload) -> Message:
         """Put a message about the upgrade of ``command`` into the outbox, and send it."""
-        clock = max(self.memory.clock, self.now or 0.0)
-        counter = max(self.memory.counter + 1, int(clock * 1000))
         message = Message(
-            message_id=f"{self.memory.generation}.{counter}",
+            message_id=self._next_id(),
             upgrade_id=command.upgrade_id,
             campaign_id=command.campaign_id,
             vm=self.memory.vm,
             attempt=command.attempt,
             epoch=command.epoch,
-            created_at=clock,
+            created_at=_UNDATED if self.now is None else self.memory.clock,
             payload=payload,
         )
-        self.memory = replace(self.memory, counter=counter, clock=clock).with_sent(message)
+        self.memory = self.memory.with_sent(message)
         self.do(Transmit(message))
         return message
+
+    def date_outbox(self) -> None:
+        """Number anew, by the host's time, what was made before this process knew it; nothing of that was sent.
+
+        The numbers that follow the last one recorded may have been used: the journal could not be written then, or the guest
+        was set back to a snapshot since.
+        """
+        for message in self.memory.outbox:
+            if message.created_at == _UNDATED and self.now is not None:
+                numbered = replace(message, message_id=self._next_id(), created_at=self.memory.clock)
+                self.memory = self.memory.with_renumbered(message.message_id, numbered)
+
+    def _next_id(self) -> str:
+        clock = max(self.memory.clock, self.now or 0.0)
+        counter = max(self.memory.counter + 1, int(clock * 1000))
+        self.memory = replace(self.memory, counter=counter, clock=clock)
+        return f"{self.memory.generation}.{counter}"
 
     def end(self, upgrade: Upgrade, kind: Kind, result: Result | None) -> None:
         """The upgrade is over, with ``result`` or silently.
@@ -99,6 +131,17 @@ class Step:
             self.do(StopAsking(), Clean(), Repeat(Ticked()))
         elif self.memory.waiting and self.memory.waiting.upgrade_id == upgrade.upgrade_id:
             self.memory = replace(self.memory, waiting=None)
+
+    def give_up(self, upgrade: Upgrade, kind: Kind, result: Result | None) -> None:
+        """End the upgrade with ``result`` or silently; if a task holds its disc, as soon as that lets go of it.
+
+        :raises IllegalMove: the transition table has no such pair.
+        """
+        moved = move(upgrade, kind)
+        if moved.state is State.CANCELLING:
+            self.keep(moved, Abandon())
+        else:
+            self.end(upgrade, kind, result)
 
     def inspect(self, upgrade: Upgrade, kind: Kind) -> None:
         """Look at the disc and the version, whether for the first time or again, for a fresh request."""

@@ -31,6 +31,11 @@ class Store:
         """The number of records of the journal."""
         return self._journal.count
 
+    @property
+    def behind(self) -> bool:
+        """Whether the journal lacks something that the memory has."""
+        return self._recorded is not self.memory
+
     def keep(self, memory: Memory) -> None:
         """Make ``memory`` safe. One of another generation begins a new journal; the old one is set aside.
 

@@ -13,20 +13,22 @@ from typing import Callable
 
 from . import component, detect, facts, installer, log, runner
 from .config import Config
-from .drive import Drive
+from .drive import Abandoned, Drive
 from .events import Failure, Inspected, Installed, Prepared
 from .manifest import Platform
 from .memory import Upgrade, is_upgrade_id
 
-Abandoned = Callable[[], bool]
+IsAbandoned = Callable[[], bool]
 """Says whether nobody wants the task's work any more."""
 
+_ABANDONED = Failure("prepare", "abandoned")
 
-def inspect(config: Config, upgrade: Upgrade) -> Inspected:
+
+def inspect(config: Config, upgrade: Upgrade, abandoned: IsAbandoned) -> Inspected:
     """Find and check the disc, read the installed version, gather facts."""
     drive = Drive(config.media, config.mount_point)
     try:
-        manifest = component.read_manifest(config, drive, upgrade.start.manifest_sha256)
+        manifest = component.read_manifest(config, drive, upgrade.start.manifest_sha256, abandoned)
         platform = component.platform_of(manifest)
         component.check_space(config, manifest)
         version = detect.read_version(platform.detect)
@@ -37,12 +39,14 @@ def inspect(config: Config, upgrade: Upgrade) -> Inspected:
         return Inspected(upgrade.upgrade_id, drive.unmounted, Failure("detect", error.code, error.detail))
     except OSError as error:
         return Inspected(upgrade.upgrade_id, drive.unmounted, Failure("media", "media_error", str(error)))
+    except Abandoned:
+        return Inspected(upgrade.upgrade_id, drive.unmounted, _ABANDONED)
     return Inspected(
         upgrade.upgrade_id, drive.unmounted, None, manifest.component, manifest.version, version, gathered
     )
 
 
-def prepare(config: Config, upgrade: Upgrade, abandoned: Abandoned) -> Prepared:
+def prepare(config: Config, upgrade: Upgrade, abandoned: IsAbandoned) -> Prepared:
     """Make the private copy and check it."""
     drive = Drive(config.media, config.mount_point)
     directory = _directory(config, upgrade.upgrade_id)
@@ -51,8 +55,8 @@ def prepare(config: Config, upgrade: Upgrade, abandoned: Abandoned) -> Prepared:
         component.copy(config, drive, upgrade.start.manifest_sha256, directory, abandoned)
     except component.ComponentError as error:
         failure = error.failure
-    except component.Abandoned:
-        failure = Failure("prepare", "abandoned")
+    except Abandoned:
+        failure = _ABANDONED
     return Prepared(upgrade.upgrade_id, drive.unmounted, failure)
 
 
@@ -86,8 +90,8 @@ def settle(config: Config, upgrade: Upgrade) -> Installed:
     return _ended(config, upgrade, platform)
 
 
-def clean(config: Config, keep: str) -> None:
-    """Unmount, and remove the directories of all upgrades but the one with the ID ``keep``.
+def clean(config: Config, keep: str, only_copies: bool = False) -> None:
+    """Unmount, and remove the directories of all upgrades but the one with the ID ``keep``; or ``only_copies`` of discs in them.
 
     While an installer runs that nobody waits for (in a copy of another VM), everything stays. What cannot be removed now is
     tried again after the next upgrade.
@@ -97,7 +101,7 @@ def clean(config: Config, keep: str) -> None:
         if config.work_dir.is_dir() and not installer.running(_lock(config)):
             for directory in config.work_dir.iterdir():
                 if directory.name != keep and is_upgrade_id(directory.name):
-                    component.remove(directory)
+                    component.remove(directory / component.TREE if only_copies else directory)
     except OSError as error:
         log.error(f"cannot clean {config.work_dir}: {error}")
 

@@ -25,21 +25,23 @@ class Worker:
         self._post = post
         self._crash = crash
         self._lock = threading.Lock()
-        self._tasks: deque[Task] = deque()
+        self._tasks: deque[tuple[Task, threading.Event]] = deque()
         self._running: threading.Event | None = None
         self._thread: threading.Thread | None = None
 
     def submit(self, task: Task) -> None:
         """Run a task after those that are there already."""
         with self._lock:
-            self._tasks.append(task)
+            self._tasks.append((task, threading.Event()))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
                 self._thread.start()
 
     def abandon(self) -> None:
-        """Tell the running task that its work is not wanted any more."""
+        """Tell the running task, and those that have not begun, that their work is not wanted any more."""
         with self._lock:
+            for _task, abandoned in self._tasks:
+                abandoned.set()
             if self._running:
                 self._running.set()
 
@@ -58,8 +60,8 @@ class Worker:
                 if not self._tasks:
                     self._thread = self._running = None
                     return
-                task = self._tasks.popleft()
-                abandoned = self._running = threading.Event()
+                task, abandoned = self._tasks.popleft()
+                self._running = abandoned
             crashed = True
             try:
                 event = task(abandoned.is_set)
