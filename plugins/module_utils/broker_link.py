@@ -8,18 +8,23 @@ pika's callbacks about the connection and its channels end in this file.
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 import time
 import traceback
+from contextlib import suppress
 from typing import Any, Callable, NoReturn, TypeVar
 
 try:
     import pika
+    from pika.adapters.select_connection import IOLoop
     from pika.exceptions import AMQPError, ChannelClosedByBroker
 
     PIKA_ERROR: str | None = None
 except ImportError:
     PIKA_ERROR = traceback.format_exc()
+    IOLoop = object  # type: ignore[assignment,misc]
 
 from .broker_errors import BrokerError, BrokerLost, check, disconnected, not_connected, refused
 from .broker_options import BrokerOptions
@@ -89,6 +94,7 @@ class Link:
             on_open_callback=lambda _connection: self.wake(),
             on_open_error_callback=lambda _connection, error: self._end(not_connected(str(node), error)),
             on_close_callback=lambda _connection, error: self._end(disconnected(str(node), error)),
+            custom_ioloop=_Loop(),
         )
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
@@ -101,10 +107,10 @@ class Link:
         self._closing = True
         if self._connection.is_open:
             self._connection.close()
-        # A broker that takes nothing does not answer either.
-        give_up = time.monotonic() + (0 if self.blocked else CLOSE_LIMIT_S)
-        while not self._connection.is_closed and time.monotonic() < give_up:
-            self._turn(RETRY_S)
+        self._turn_until_closed(0 if self.blocked else CLOSE_LIMIT_S)
+        if not self._connection.is_closed:
+            self._connection.ioloop.hang_up()
+            self._turn_until_closed(CLOSE_LIMIT_S)
         self._connection.ioloop.close()
         self._connection = None
         self.blocked = ""
@@ -199,6 +205,11 @@ class Link:
             self._problem = self._problem or problem
         self.wake()
 
+    def _turn_until_closed(self, timeout: float) -> None:
+        give_up = time.monotonic() + timeout
+        while not self._connection.is_closed and time.monotonic() < give_up:
+            self._turn(RETRY_S)
+
     def _turn(self, timeout: float) -> None:
         loop = self._connection.ioloop
         timer = loop.call_later(timeout, loop.stop)
@@ -233,6 +244,30 @@ class Link:
         self.blocked = ""
         self._notice(f"RabbitMQ at {self.options} takes messages again")
         self.wake()
+
+
+class _Loop(IOLoop):  # type: ignore[misc,valid-type,unused-ignore]
+    """pika's event loop, which knows the connection's socket, so that a connection can be ended that does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sockets: set[int] = set()
+
+    def add_handler(self, fd: int, handler: Any, events: int) -> None:
+        """As pika's."""
+        self._sockets.add(fd)
+        super().add_handler(fd, handler, events)
+
+    def remove_handler(self, fd: int) -> None:
+        """As pika's."""
+        self._sockets.discard(fd)
+        super().remove_handler(fd)
+
+    def hang_up(self) -> None:
+        """Let pika see the end of the stream."""
+        for fd in self._sockets:
+            with suppress(OSError), socket.socket(fileno=os.dup(fd)) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
 
 
 def _parameters(node: BrokerOptions, connect_timeout: float) -> Any:

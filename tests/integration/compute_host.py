@@ -96,7 +96,8 @@ class ComputeHost:
         """
         script = f"until {command} > /dev/null 2>&1; do sleep 0.1; done"
         self.run(
-            f"timeout {timeout} sh -c {shlex.quote(script)} || {{ echo 'waited in vain for {what}' >&2; exit 1; }}"
+            f"timeout {timeout} sh -c {shlex.quote(script)} || {{ echo 'waited in vain for {what}' >&2; exit 1; }}",
+            timeout=timeout + 20,
         )
 
     def _control(self, command: str, *options: str) -> None:
@@ -117,7 +118,7 @@ class ComputeHost:
             stdin=DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 

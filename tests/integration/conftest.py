@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from integration import journals
 from integration.compute_host import ComputeHost, own_host
+from integration.deployment import PASSWORD, deploy
 from integration.journals import Journals
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import BrokerOptions
@@ -20,6 +21,13 @@ def host() -> Iterator[ComputeHost]:
     """A compute node of the tests' own, on which everything may be broken."""
     with own_host("compute") as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def own_broker(host: ComputeHost, tmp_path_factory: pytest.TempPathFactory) -> BrokerOptions:
+    """The controller's way to a broker of the tests' own, on `host` together with a relay; both may be broken."""
+    deploy(tmp_path_factory.mktemp("inventory"), host, host)
+    return BrokerOptions(host.address, 5672, "isolift", "isolift_controller", PASSWORD)
 
 
 @pytest.fixture(scope="session")

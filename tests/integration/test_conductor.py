@@ -20,6 +20,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import Coordinator
 from ansible_collections.isolift.vm.plugins.module_utils.records import Claim
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Request, Result
 
@@ -83,7 +84,7 @@ def campaign(journals_of_test: Journals) -> Iterator[tuple[str, str, Relay]]:
     campaign = journals_of_test.campaign()
     relay = journals_of_test.relay(campaign, [rows[0][0]])
     with Broker(journals_of_test.options) as broker:
-        conducting.Coordinator(broker, campaign, "start", "control").begin(opened(120.0), rows)
+        Coordinator(broker, campaign, "start", "control").begin(opened(120.0), rows)
     yield campaign, rows[0][0], relay
 
 
@@ -135,7 +136,7 @@ def test_who_comes_back_to_a_campaign_that_was_taken_says_that_it_lost_it_and_fo
     with Run(journals_of_test, name, "alpha") as run:
         wait_for(lambda: len(claims(journals_of_test, name)) == 2, "the first claim")
         with Broker(journals_of_test.options) as broker:
-            other = conducting.Coordinator(broker, name, "other", "beta")
+            other = Coordinator(broker, name, "other", "beta")
             other.catch_up()
             other._claim()
             wait_for(lambda: run.has_said("has taken campaign"), "the loss to be said")
@@ -144,10 +145,20 @@ def test_who_comes_back_to_a_campaign_that_was_taken_says_that_it_lost_it_and_fo
         assert run.wait().counts() == {"succeeded": 1}
 
 
-def test_a_broker_that_never_answered_is_an_error_at_once(journals_of_test: Journals) -> None:
+def test_a_broker_that_never_answers_is_an_error_after_a_while(
+    journals_of_test: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conducting, "FIRST_S", 0.5)
+    said: list[str] = []
     options = replace(journals_of_test.options, host="127.0.0.1", port=9, timeout=2.0)
     conductor = Conductor(
-        lambda: Broker(options), journals_of_test.campaign(), "alpha", lambda _o: lambda _f: "", print, print
+        lambda: Broker(options),
+        journals_of_test.campaign(),
+        "alpha",
+        lambda _o: lambda _f: "",
+        lambda _c: None,
+        said.append,
     )
     with pytest.raises(BrokerLost, match="127.0.0.1:9"):
         conductor.run()
+    assert len(said) == 1 and "trying again" in said[0]

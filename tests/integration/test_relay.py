@@ -5,135 +5,38 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from integration.alarm import memory_alarm
 from integration.cheap_domain import CheapDomain
 from integration.compute_host import ComputeHost, own_host
-from integration.scripted_agent import ScriptedAgent
+from integration.deployment import deploy
+from integration.relayed_vm import (
+    PERMIT,
+    REQUEST,
+    RESULT,
+    Control,
+    Machine,
+    campaign_on,
+    machine_of,
+)
 
-from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions, Publication
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions
 from isolift_relay import ids, topology, wire
-from lab import paths
 from lab.waiting import wait_until
 
-MEDIA = "/var/lib/isolift/media"
-SOCKETS = "/run/isolift-tests"
-PASSWORD = "relay-tests"
 FOREIGN = "/srv/foreign.iso"
-REQUEST = wire.Request(installed_version="1.0.0", facts={"free_bytes": 1})
-RESULT = wire.Result(outcome="succeeded", version_after="2.0.0")
-PERMIT = wire.Notification(permit=1, expires_at=4e9)
-
-
-class Control:
-    """The controller's side of one campaign."""
-
-    def __init__(self, options: BrokerOptions) -> None:
-        self.options = options
-        self.campaign = ids.campaign_id(time.time_ns() // 1_000_000, os.urandom(10))
-        self.iso = f"{MEDIA}/{self.campaign}/{'a' * 64}.iso"
-        self._count = 0
-
-    def message(self, payload: wire.Payload, vm: str, message_id: str = "") -> wire.Message:
-        """A message about the first attempt for ``vm``."""
-        self._count += 1
-        return wire.Message(
-            payload=payload,
-            message_id=message_id or f"test.{self._count}",
-            upgrade_id=ids.upgrade_id(self.campaign, vm, 1),
-            campaign_id=self.campaign,
-            vm=vm,
-            attempt=1,
-            epoch=1,
-            created_at=0.0,
-        )
-
-    def start(self) -> wire.Start:
-        return wire.Start(
-            component="guest-tools",
-            target_version="2.0.0",
-            manifest_sha256="b" * 64,
-            media_path=self.iso,
-            deadline=4e9,
-            consent="auto",
-        )
-
-    def command(self, payload: wire.Payload, vm: str) -> bool:
-        """Sends a command; false if no relay has the VM."""
-        body = wire.encode(self.message(payload, vm))
-        with Broker(self.options) as broker:
-            return not broker.publish([Publication(topology.VM_EXCHANGE, vm, body)])
-
-    def journal(self) -> list[wire.Message]:
-        """What the relay reported."""
-        with Broker(self.options) as broker:
-            return [wire.decode(record) for record in broker.read_all(topology.journal(self.campaign))]
-
-    def payloads(self, count: int) -> list[wire.Payload]:
-        """The first ``count`` reports, waited for."""
-        wait_until(lambda: len(self.journal()) >= count, what=f"{count} records", timeout=20)
-        return [record.payload for record in self.journal()]
-
-
-@dataclass
-class Machine:
-    """A VM whose guest is a scripted agent."""
-
-    domain: CheapDomain
-    agent: ScriptedAgent
-    control: Control
-
-    @property
-    def vm(self) -> str:
-        return self.domain.uuid
-
-    def begin(self) -> None:
-        """The agent's first session."""
-        self.agent.accept()
-        self.agent.open()
-
-    def command(self, payload: wire.Payload) -> None:
-        """Sends a command that the relay's queue must take."""
-        wait_until(lambda: self.control.command(payload, self.vm), what="the VM to be bound", timeout=20)
-
-    def report(self, payload: wire.Payload, message_id: str = "") -> wire.Ack:
-        message = self.control.message(payload, self.vm, message_id)
-        return self.agent.report(replace(message, vm=""))
-
-    def wait_for_disc(self, path: str) -> None:
-        wait_until(lambda: self.domain.discs() == (path, path), what=f"disc {path!r}", timeout=20)
-
-
-def deploy(tmp_path_factory: pytest.TempPathFactory, broker: ComputeHost, *relays: ComputeHost) -> None:
-    """Has the roles put the broker on one host and the relay on others."""
-    groups = tmp_path_factory.mktemp("inventory") / "groups.json"
-    members = {"broker": [broker], "compute_nodes": relays}
-    groups.write_text(
-        json.dumps({group: {"hosts": {host.name: {} for host in hosts}} for group, hosts in members.items()})
-    )
-    variables = {
-        "broker_controller_password": PASSWORD,
-        "broker_relay_password": PASSWORD,
-        "compute_relay_broker_host": broker.address,
-        "compute_relay_broker_password": PASSWORD,
-    }
-    inventories = sorted({host.inventory for host in (broker, *relays)})
-    broker.playbook(paths.REPOSITORY / "playbooks/site.yml", [*inventories, groups], variables)
 
 
 @pytest.fixture(scope="module")
-def options(host: ComputeHost, tmp_path_factory: pytest.TempPathFactory) -> BrokerOptions:
-    """Broker and relay, deployed by the roles on one host."""
-    deploy(tmp_path_factory, host, host)
-    host.run(f"mkdir -p {SOCKETS}; head -c 65536 /dev/urandom > {FOREIGN}")
-    return BrokerOptions(host.address, 5672, "isolift", "isolift_controller", PASSWORD)
+def options(host: ComputeHost, own_broker: BrokerOptions) -> BrokerOptions:
+    """Broker and relay on one host, and a disc that is not ours."""
+    host.run(f"head -c 65536 /dev/urandom > {FOREIGN}")
+    return own_broker
 
 
 @pytest.fixture
@@ -148,39 +51,15 @@ def second_host(
             echo 'auth_tcp = "none"' >> /etc/libvirt/libvirtd.conf
             systemctl stop libvirtd.service 'libvirtd*.socket'
             systemctl start libvirtd-tcp.socket libvirtd.service""")
-        deploy(tmp_path_factory, host, second)
+        deploy(tmp_path_factory.mktemp("inventory"), host, second)
         yield second
 
 
 @pytest.fixture
 def control(host: ComputeHost, options: BrokerOptions) -> Iterator[Control]:
     """A campaign with its journal, and its ISO on the host."""
-    control = Control(options)
-    with Broker(options) as broker:
-        broker.declare_journal(topology.journal(control.campaign))
-    host.run(f"mkdir -p $(dirname {control.iso}) && head -c 65536 /dev/urandom > {control.iso}")
-    yield control
-    with Broker(options) as broker:
-        broker.delete_journal(topology.journal(control.campaign))
-    host.run(f"rm -r $(dirname {control.iso})")
-
-
-@contextmanager
-def machine_of(control: Control, host: ComputeHost, directory: Path, disc: str = "") -> Iterator[Machine]:
-    """A running VM. The relay is held still until the agent has taken QEMU's place at the channel's socket."""
-    path = f"{SOCKETS}/agent.sock"
-    domain = CheapDomain(host, "relayed", channel_path=path, disc=disc)
-    domain.remove()
-    host.run("systemctl kill --kill-whom=main --signal=STOP isolift-relay.service")
-    try:
-        domain.define().start()
-        host.run(f"rm {path}")
-        with ScriptedAgent(directory / "agent.sock") as agent, host.forwarded(path, agent.path):
-            host.run("systemctl kill --kill-whom=main --signal=CONT isolift-relay.service")
-            yield Machine(domain, agent, control)
-    finally:
-        host.run("systemctl kill --kill-whom=main --signal=CONT isolift-relay.service")
-        domain.remove()
+    with campaign_on(host, options) as control:
+        yield control
 
 
 @pytest.fixture
@@ -198,7 +77,7 @@ def test_an_upgrade_passes_through_the_relay_and_leaves_an_empty_drive(
 ) -> None:
     control, agent = machine.control, machine.agent
     with Broker(options) as ears:
-        ears.hear_presence(topology.coordinator_queue("test"))
+        ears.hear_presence(topology.coordinator_queue(control.campaign))
         machine.begin()
         presence = [wire.decode(delivery.body) for delivery in ears.poll(20)]
     assert [(message.vm, message.payload) for message in presence] == [
@@ -349,6 +228,35 @@ def test_no_report_is_lost_or_acknowledged_too_early_when_the_broker_goes_away(
     host.run("rabbitmqctl start_app")
     machine.agent.open("again")
     assert machine.report(RESULT, "g.2").refused == ""
+    assert [record.message_id for record in machine.control.journal()] == ["g.1", "g.2"]
+    machine.command(PERMIT)
+    machine.agent.take()
+
+
+def test_the_relay_finds_a_broker_again_that_was_killed(host: ComputeHost, machine: Machine) -> None:
+    machine.begin()
+    host.run("systemctl kill --signal=KILL rabbitmq-server.service")
+    host.wait_for("rabbitmqctl await_startup", what="systemd to start it again", timeout=180)
+    machine.agent.open("again")
+    assert machine.report(RESULT, "g.1").refused == ""
+    machine.command(PERMIT)
+    machine.agent.take()
+
+
+def test_no_report_is_lost_or_acknowledged_too_early_while_the_broker_is_short_of_memory(
+    host: ComputeHost, machine: Machine
+) -> None:
+    machine.begin()
+    assert machine.report(REQUEST, "g.1").refused == ""
+    report = replace(machine.control.message(RESULT, machine.vm, "g.2"), vm="")
+    with memory_alarm(host):
+        machine.agent.say(wire.Carry(session=machine.agent.session, now=0.0, message=report))
+        logged = "journalctl --unit isolift-relay.service --output cat --lines 20 | grep 'takes nothing at present'"
+        host.wait_for(logged, what="the relay to be told")
+        assert [record.message_id for record in machine.control.journal()] == ["g.1"]
+    acknowledged = machine.agent.hear_until(lambda frame: isinstance(frame, wire.Ack))
+    assert isinstance(acknowledged, wire.Ack)
+    assert (acknowledged.message_id, acknowledged.refused) == ("g.2", "")
     assert [record.message_id for record in machine.control.journal()] == ["g.1", "g.2"]
     machine.command(PERMIT)
     machine.agent.take()

@@ -52,6 +52,10 @@ def test_every_setting_can_be_set() -> None:
     )
 
 
+def test_the_broker_may_be_a_cluster() -> None:
+    assert parse(changed("broker.host", "one, two,three")).broker.hosts == ["one", "two", "three"]
+
+
 @pytest.mark.parametrize(
     ("body", "named"),
     [
@@ -60,6 +64,7 @@ def test_every_setting_can_be_set() -> None:
         (changed("node", 7), "node: expected text, got 7"),
         (changed("node", "a b"), "node: 'a b' is not a host name"),
         (changed("broker.host", None), "broker.host: missing"),
+        (changed("broker.host", " ,"), "broker.host: names no host"),
         (changed("broker.port", "5672"), "broker.port: expected an integer"),
         (changed("broker.port", True), "broker.port: expected an integer"),
         (changed("broker.port", 70000), "broker.port: 70000"),

@@ -161,6 +161,28 @@ def test_a_successor_that_ended_first_gets_no_disc(session: Node) -> None:
     assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
 
 
+def test_a_start_that_the_agent_put_behind_another_gives_the_drive_back_to_that(session: Node) -> None:
+    """A relay that was restarted, or to which the VM migrated, hears the waiting upgrade's start first."""
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+    session.medium_is_done()
+    current = ids.upgrade_id(CAMPAIGN, VM, 1)
+    session.reports(wire.Progress("busy", current), "g.2", **of_other_campaign()).broker_answers()
+    assert session.commands(START, "c.2").the(InsertMedium).path == ISO
+    session.medium_is_done()
+    assert session.reports(RESULT, "g.3").broker_answers().the(InsertMedium).path == OTHER_ISO
+
+
+def test_a_start_that_waited_for_such_a_drive_gets_it_when_the_agent_says_so(session: Node) -> None:
+    session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).medium_is_done()
+    session.commands(START, "c.2")
+    assert session.of(InsertMedium) == []
+    current = ids.upgrade_id(CAMPAIGN, VM, 1)
+    session.reports(wire.Progress("busy", current), "g.2", **of_other_campaign())
+    assert session.the(InsertMedium).path == ISO
+    session.medium_is_done().reports(RESULT, "g.3").broker_answers()
+    assert session.the(InsertMedium).path == OTHER_ISO
+
+
 def test_an_upgrade_past_its_deadline_keeps_the_drive_from_nobody(session: Node) -> None:
     session.starts()
     session.now = START.deadline

@@ -27,9 +27,10 @@ from ansible_collections.isolift.vm.plugins.module_utils import topology
 PORT = 5671
 ACCESS_REFUSED = 403
 VM = "5f0c1c62-0d6f-4f4a-9d3b-7a1f2f5b1c11"
-JOURNAL = "isolift.campaign.permissions-test"
+CAMPAIGN = "01900000-0000-7000-8000-000000000000"
+JOURNAL = topology.journal(CAMPAIGN)
 RELAY_QUEUE = topology.relay_queue("node1", "s1")
-COORDINATOR_QUEUE = topology.coordinator_queue("n1")
+COORDINATOR_QUEUE = topology.coordinator_queue(CAMPAIGN)
 DEFAULT_EXCHANGE = ""
 FROM_THE_FIRST = {"x-stream-offset": "first"}
 STREAM = {"x-queue-type": "stream"}

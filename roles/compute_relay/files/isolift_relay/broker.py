@@ -28,7 +28,13 @@ LONGEST_PAUSE_S = 15.0
 OPEN_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 5.0
 HEARTBEAT_S = 15
-BLOCKED_TIMEOUT_S = 60.0
+BLOCKED_LIMIT_S = 900.0
+"""Seconds for which RabbitMQ may take nothing because it is short of memory or disk space, until the session is given up. It does
+not notice meanwhile that a session ended, so new ones would only add to its shortage."""
+
+OWED_LIMIT = 10_000
+"""Most answers that the broker may owe before nothing more is announced."""
+
 QUEUE_LIMIT = 10_000
 """Most commands that wait for this relay in the broker; the oldest are dropped, and sent again by their coordinator."""
 
@@ -60,6 +66,7 @@ class Broker:
         self._prefetch = prefetch
         self._listener = listener
         self._sessions = 0
+        self._hosts = itertools.cycle(config.hosts)
         self._session: _Session | None = None
 
     async def run(self) -> None:
@@ -68,12 +75,13 @@ class Broker:
         pause = FIRST_PAUSE_S
         while True:
             began = loop.time()
+            host = next(self._hosts)
             try:
-                await self._serve()
+                await self._serve(host)
             except (SessionLost, ConfigError, OSError, asyncio.TimeoutError) as error:
                 _log.warning(
                     "broker %s:%d: %s",
-                    self._config.host,
+                    host,
                     self._config.port,
                     str(error) or "no answer in time",
                 )
@@ -110,13 +118,13 @@ class Broker:
         if self._session is not None:
             self._session.do(call)
 
-    async def _serve(self) -> None:
+    async def _serve(self, host: str) -> None:
         self._sessions += 1
         queue = topology.relay_queue(self._node, f"{self._run_name}-{self._sessions}")
         session = _Session(queue, self._listener)
         try:
-            await asyncio.wait_for(session.open(self._parameters(), self._prefetch), OPEN_TIMEOUT_S)
-            _log.info("connected to the broker at %s:%d", self._config.host, self._config.port)
+            await asyncio.wait_for(session.open(self._parameters(host), self._prefetch), OPEN_TIMEOUT_S)
+            _log.info("connected to the broker at %s:%d", host, self._config.port)
             self._session = session
             self._listener.up()
             await session.wait()
@@ -126,18 +134,18 @@ class Broker:
                 self._listener.down()
             await session.close()
 
-    def _parameters(self) -> pika.ConnectionParameters:
+    def _parameters(self, host: str) -> pika.ConnectionParameters:
         config = self._config
         options = None
         if config.tls:
-            options = pika.SSLOptions(_tls_context(config.ca_file), config.host)
+            options = pika.SSLOptions(_tls_context(config.ca_file), host)
         return pika.ConnectionParameters(
-            host=config.host,
+            host=host,
             port=config.port,
             virtual_host=config.vhost,
             credentials=pika.PlainCredentials(config.username, config.password()),
             heartbeat=HEARTBEAT_S,
-            blocked_connection_timeout=BLOCKED_TIMEOUT_S,
+            blocked_connection_timeout=BLOCKED_LIMIT_S,
             ssl_options=options,
             client_properties={"connection_name": f"isolift relay {self._node}"},
         )
@@ -176,6 +184,8 @@ class _Session:
             custom_ioloop=self._loop,
         )
         await self._unless_lost(opened)
+        self._connection.add_on_connection_blocked_callback(_on_blocked)
+        self._connection.add_on_connection_unblocked_callback(_on_unblocked)
         opened = self._loop.create_future()
         self._channel = self._connection.channel(on_open_callback=lambda channel: _resolve(opened, channel))
         self._channel.add_on_close_callback(lambda _channel, error: self._end(_reason(error)))
@@ -211,7 +221,9 @@ class _Session:
             _log.debug("the session is ending: %r", error)  # _end was or will be called
 
     def publish(self, token: int | None, exchange: str, key: str, body: bytes) -> None:
-        """Publishes; with a token persistently and mandatorily."""
+        """Publishes; with a token persistently and mandatorily, without one unless too much waits already."""
+        if token is None and len(self._unconfirmed) >= OWED_LIMIT:
+            return
         properties = pika.BasicProperties(
             content_type="application/json",
             delivery_mode=2 if token is not None else 1,
@@ -266,6 +278,14 @@ class _Session:
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _on_blocked(_connection: object, frame: Any) -> None:
+    _log.warning("the broker takes nothing at present: %s", frame.method.reason or "no reason given")
+
+
+def _on_unblocked(_connection: object, _frame: object) -> None:
+    _log.info("the broker takes messages again")
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:

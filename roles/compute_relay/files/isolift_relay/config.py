@@ -20,7 +20,10 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class BrokerConfig:
-    """How to reach RabbitMQ. ``ca_file`` is empty for the system's certificates; it counts with ``tls`` only."""
+    """How to reach RabbitMQ. ``ca_file`` is empty for the system's certificates; it counts with ``tls`` only.
+
+    ``host`` may be several names with commas between them: the nodes of a cluster.
+    """
 
     host: str
     username: str
@@ -29,6 +32,11 @@ class BrokerConfig:
     vhost: str = "isolift"
     tls: bool = False
     ca_file: str = ""
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names or addresses of the nodes, in the order in which they are to be tried."""
+        return [name for name in (part.strip() for part in self.host.split(",")) if name]
 
     def password(self) -> str:
         """The password, read anew so that it can be changed without a restart.
@@ -77,6 +85,8 @@ def parse(body: Any) -> Config:
     config: Config = _section(Config, body, "", broker=BrokerConfig, limits=Limits)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", config.node):
         raise ConfigError(f"node: {config.node!r} is not a host name")
+    if not config.broker.hosts:
+        raise ConfigError("broker.host: names no host")
     if not 1 <= config.broker.port <= 65535:
         raise ConfigError(f"broker.port: {config.broker.port} is not 1 to 65535")
     if not config.media_dir.startswith("/"):

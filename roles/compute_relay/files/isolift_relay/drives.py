@@ -48,6 +48,18 @@ class Drives:
         elif vm.tenant is not None and _is(vm.tenant.start, command):
             vm.tenant = replace(vm.tenant, accepted=True)
 
+    def busy(self, vm: Vm, message: wire.Message, current: str) -> None:
+        """The agent put an upgrade behind the one with the ID ``current``: the drive is that one's, as soon as its start is known.
+
+        A relay that did not see both starts in their order, after a restart or a migration, learns it here.
+        """
+        if vm.tenant is None or not _is(vm.tenant.start, message):
+            return
+        waiting, known = vm.tenant.start, vm.successor
+        vm.tenant, vm.successor = None, waiting
+        if known is not None and known.upgrade_id == current:
+            self._wish(vm, Ejection(waiting.campaign_id, known))
+
     def over(self, vm: Vm, result: wire.Message) -> None:
         """The upgrade's result is safe: its disc leaves the drive as soon as nothing else is done to it."""
         vm.finished = result.upgrade_id

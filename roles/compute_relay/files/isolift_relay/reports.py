@@ -145,6 +145,8 @@ class Reports:
             self.refuse(vm, error.code, error.detail)
             return
         vm.unconfirmed.add(message.message_id)
+        if isinstance(message.payload, wire.Progress) and message.payload.stage == "busy":
+            self._drives.busy(vm, message, message.payload.detail)
 
 
 def _is_upgrade_of(vm: Vm, message: wire.Message) -> bool:
