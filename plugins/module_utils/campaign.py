@@ -28,8 +28,9 @@ RESEND_MOST_S = 300.0
 REJUDGE_S = 20.0
 """Seconds after which a held VM is asked for fresh facts."""
 
-ANSWER_S = 60.0
-"""Seconds that an agent has to go on, once it acknowledged the question why it does not."""
+ANSWER_S = 300.0
+"""Seconds that an agent has to go on, once it acknowledged the question why it does not: it may wait two minutes for its disc, and
+its guest may be restarted or paused meanwhile."""
 
 SKEW_S = 60.0
 """Seconds by which the clocks of control node and compute nodes may differ: so much longer may a permit be in use."""
@@ -210,9 +211,12 @@ class Campaign(Fold):
         return asked_again and upgrade.requested_at >= upgrade.expires_at + SKEW_S
 
     def _stuck(self, upgrade: Upgrade, now: float) -> bool:
-        """Whether the agent acknowledged the question why it does not go on, and still does not."""
+        """Whether the agent acknowledged the question why it does not go on, and still does not; one that waits for another upgrade
+        has said why."""
         limit = self._limit(upgrade)
-        return upgrade.answered_at >= limit and now >= upgrade.answered_at + ANSWER_S
+        return (
+            not upgrade.busy_with and upgrade.answered_at >= limit and now >= upgrade.answered_at + ANSWER_S
+        )
 
     def _limit(self, upgrade: Upgrade) -> float:
         """The Unix time from which it is late for the state that it is in."""
@@ -249,10 +253,13 @@ class Campaign(Fold):
         if now < limit:
             self._wait(upgrade, min(limit, upgrade.ask_from))
             return []
-        if upgrade.answered_at >= limit:
+        if upgrade.answered_at >= limit and not upgrade.busy_with:
             self._wait(upgrade, upgrade.answered_at + ANSWER_S)
             return []
-        return [] if asked else self._repeated(upgrade, now, self._send_question)
+        if asked:
+            self._wait(upgrade, now + self._next_try(upgrade))
+            return []
+        return self._repeated(upgrade, now, self._send_question)
 
     def _send_question(self, upgrade: Upgrade, now: float) -> Effect:
         return Send(self.record(self._start(), now, upgrade))

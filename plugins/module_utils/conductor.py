@@ -25,6 +25,9 @@ FOLLOW_S = 5.0
 PATIENCE_S = 600.0
 """Seconds that the broker may be away; longer if the campaign's deadline is later."""
 
+FIRST_S = 120.0
+"""Seconds that the broker may be away before there ever was a connection; it may have gone since the campaign was begun."""
+
 PAUSE_MOST_S = 10.0
 """Most seconds between two tries to connect again."""
 
@@ -123,15 +126,14 @@ class Conductor:
     def _bear(self, error: BrokerLost) -> None:
         """Wait before the next try to connect.
 
-        :raises BrokerLost: there never was a connection, or the broker is away too long.
+        :raises BrokerLost: the broker is away too long.
         """
-        if not self._deadline:
-            raise error
         now = time.time()
         if not self._away_since:
             self._away_since = now
             self._say(f"{error}. Nothing is lost; trying again until it is back.")
-        if now > max(self._deadline, self._away_since + PATIENCE_S):
+        patience = PATIENCE_S if self._deadline else FIRST_S
+        if now > max(self._deadline, self._away_since + patience):
             raise error
         time.sleep(min(2.0**self._tries, PAUSE_MOST_S))
         self._tries += 1

@@ -46,6 +46,7 @@ REASONS: Mapping[str, tuple[str, _Detail]] = {
     "refused": ("the agent refused what it was told", _Detail.AFTER),
     # From the agent.
     "no_disc": ("the guest sees no disc of a component in its drives", _Detail.INSTEAD),
+    "disc_lost": ("the disc left the drive again and again", _Detail.INSTEAD),
     "other_manifest": ("the disc in the guest is not the campaign's", _Detail.INSTEAD),
     "mount_stuck": ("the disc cannot be mounted or unmounted", _Detail.INSTEAD),
     "unsigned": ("the disc is not signed", _Detail.INSTEAD),

@@ -79,7 +79,9 @@ options:
     type: float
     default: 3600
   permit_s:
-    description: Seconds for which leave to install is valid once it was given.
+    description:
+      - Seconds for which leave to install is valid once it was given, at least 120.
+      - It must last for copying and checking the disc, whose files are verified before the installer is started, and for clocks that differ.
     type: float
     default: 900
   request_s:
@@ -202,6 +204,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     BrokerLost,
     BrokerOptions,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import SKEW_S
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import (
     JINJA2_ERROR,
     ConditionError,
@@ -265,6 +268,10 @@ SPEC: dict[str, dict[str, Any]] = {
 }
 
 
+PERMIT_LEAST_S = 2 * SKEW_S
+"""Shorter permits could run out at once on a compute node whose clock is ahead, again and again."""
+
+
 def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
     """The campaign's opening record.
 
@@ -278,6 +285,10 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
     for name in ("deadline_s", "permit_s", "request_s", "verify_s", "install_s"):
         if not arguments[name] > 0:
             raise ValueError(f"{name} must be more than 0 seconds, not {arguments[name]:g}")
+    if arguments["permit_s"] < PERMIT_LEAST_S:
+        raise ValueError(
+            f"permit_s must be at least {PERMIT_LEAST_S:g} seconds, not {arguments['permit_s']:g}"
+        )
     if not arguments["vms"]:
         raise ValueError("vms is empty: there is nothing to upgrade")
     return Opened(

@@ -133,6 +133,21 @@ def test_a_vm_that_cannot_be_asked_has_until_the_deadline(state: State) -> None:
     assert rig.outcome()[0] is State.TIMED_OUT
 
 
+def test_an_upgrade_that_waits_for_another_one_in_its_vm_is_not_stuck() -> None:
+    rig = Rig(opened=SHORT)
+    brought_to(State.STARTED, rig)
+    rig.agent(Progress("busy", "the other upgrade"))
+    asked = 0
+    while rig.now < DEADLINE - 100.0:
+        for _message in rig.settle(50.0):
+            rig.relay(START_DELIVERED)
+            asked += 1
+    assert rig.state() is State.STARTED
+    assert 3 <= asked <= 20
+    rig.agent(REQUEST)
+    assert kinds(rig.settle()) == ["notification"]
+
+
 def test_an_acknowledgement_from_before_the_limit_is_no_answer() -> None:
     rig = Rig(opened=SHORT)
     brought_to(State.INSTALLING, rig)

@@ -1,0 +1,201 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each kind of fault does to the parts of a run. Those that a part performs itself are not here (see `Kind.local`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from simulation.coordinator import Coordinator
+from simulation.domain import Domain
+from simulation.kinds import Fault, Kind
+from simulation.node import FOREIGN_DISC, Node
+from simulation.relay import RelayProcess
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+class Injector:
+    """Lets the faults of a plan happen to a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ground = world.ground
+        self._handlers: dict[Kind, Callable[[Fault], bool]] = {
+            Kind.COORDINATOR_FROZEN: self._freeze_coordinator,
+            Kind.COORDINATOR_CUT_OFF: self._cut_off_coordinator,
+            Kind.COORDINATOR_DELAYED: self._delay_coordinator,
+            Kind.SECOND_COORDINATOR: self._second_coordinator,
+            Kind.SECOND_CAMPAIGN: self._second_campaign,
+            Kind.CANCEL: self._cancel,
+            Kind.BROKER_RESTART: self._restart_broker,
+            Kind.RELAY_CUT_OFF: lambda fault: self._relay(fault).cut_off(fault.seconds),
+            Kind.RELAY_DELAYED: self._delay_relay,
+            Kind.HOST_SKEW: self._skew,
+            Kind.ISO_MISSING: self._lose_iso,
+            Kind.DISK_FULL: self._fill_disk,
+            Kind.CLOCK_WRONG: self._shift_wall_clock,
+            Kind.CLOCK_STEP: self._shift_wall_clock,
+            Kind.GUEST_RESET: lambda fault: self._domain(fault).reset(),
+            Kind.DOMAIN_RESTART: lambda fault: self._domain(fault).cycle(fault.seconds),
+            Kind.DOMAIN_OFF: lambda fault: self._domain(fault).cycle(fault.seconds),
+            Kind.DOMAIN_PAUSED: lambda fault: self._domain(fault).pause(fault.seconds),
+            Kind.MIGRATION: lambda fault: self._migrate(fault, keeps_disc=True),
+            Kind.MIGRATION_EMPTY_DRIVE: lambda fault: self._migrate(fault, keeps_disc=False),
+            Kind.SNAPSHOT_REVERT: lambda fault: self._domain(fault).snapshot_and_revert(fault.seconds),
+            Kind.CLONE: self._clone,
+            Kind.FOREIGN_DISC: self._foreign_disc,
+            Kind.INSTALLER_FAILS: self._installer_fails,
+            Kind.INSTALLER_HANGS: self._installer_hangs,
+            Kind.INSTALLER_DIES: self._installer_dies,
+            Kind.INSTALLER_KILLS_AGENT: self._installer_kills_agent,
+            Kind.USER_DECLINES: self._user_declines,
+            Kind.USER_LATE: self._user_late,
+            Kind.USER_NEVER: self._user_never,
+        }
+
+    def inject(self, fault: Fault) -> bool:
+        """Let ``fault`` happen; false if it cannot, as things are."""
+        return self._handlers[fault.kind](fault)
+
+    # Whom it hits
+
+    def _domain(self, fault: Fault) -> Domain:
+        return self._world.domains[fault.target % len(self._world.domains)]
+
+    def _other_domain(self, fault: Fault) -> Domain:
+        domains = self._world.domains
+        return domains[(fault.target + 1 + fault.other % (len(domains) - 1)) % len(domains)]
+
+    def _node(self, fault: Fault) -> Node:
+        return self._world.nodes[fault.target % len(self._world.nodes)]
+
+    def _relay(self, fault: Fault) -> RelayProcess:
+        return self._node(fault).relay
+
+    def _coordinator(self) -> Coordinator | None:
+        """The one that conducts the first campaign, or any."""
+        campaign = self._world.campaigns[0]
+        alive = [
+            one
+            for one in self._world.coordinators
+            if one.alive and not one.frozen and one.campaign_id == campaign
+        ]
+        return next((one for one in alive if one.campaign.mine), alive[0] if alive else None)
+
+    # The controller
+
+    def _freeze_coordinator(self, fault: Fault) -> bool:
+        coordinator = self._coordinator()
+        if coordinator is None:
+            return False
+        coordinator.freeze_for(fault.seconds)
+        return True
+
+    def _cut_off_coordinator(self, fault: Fault) -> bool:
+        coordinator = self._coordinator()
+        return coordinator is not None and coordinator.cut_off(fault.seconds)
+
+    def _delay_coordinator(self, fault: Fault) -> bool:
+        coordinator = self._coordinator()
+        if coordinator is None or coordinator.connection is None:
+            return False
+        coordinator.connection.stall(fault.seconds, upwards_only=fault.share < 0.5)
+        return True
+
+    def _second_coordinator(self, _fault: Fault) -> bool:
+        self._world.add_coordinator(0, insists=True)
+        return True
+
+    def _second_campaign(self, fault: Fault) -> bool:
+        self._world.awaited = 2
+        self._ground.after(fault.seconds, self._world.begin_campaign, 1)
+        return True
+
+    def _cancel(self, fault: Fault) -> bool:
+        vms = () if fault.share < 0.5 else (self._domain(fault).uuid,)
+        self._ground.after(fault.seconds, self._world.cancel, vms)
+        return True
+
+    # The network
+
+    def _restart_broker(self, fault: Fault) -> bool:
+        if not self._world.broker.is_up:
+            return False
+        self._world.broker.restart(fault.seconds)
+        return True
+
+    def _delay_relay(self, fault: Fault) -> bool:
+        connection = self._relay(fault).connection
+        if connection is None:
+            return False
+        connection.stall(fault.seconds)
+        return True
+
+    # The nodes
+
+    def _skew(self, fault: Fault) -> bool:
+        if fault.other % 4 == 0:
+            self._world.control_skew_s = fault.seconds
+        else:
+            self._node(fault).skew_s = fault.seconds
+        return True
+
+    def _lose_iso(self, fault: Fault) -> bool:
+        self._node(fault).missing.add(self._world.openings[0].media_path)
+        return True
+
+    def _migrate(self, fault: Fault, keeps_disc: bool) -> bool:
+        domain, nodes = self._domain(fault), self._world.nodes
+        target = nodes[(domain.node.number + 1 + fault.other % (len(nodes) - 1)) % len(nodes)]
+        return domain.migrate(target, keeps_disc)
+
+    # The guests
+
+    def _fill_disk(self, fault: Fault) -> bool:
+        self._domain(fault).full_until = self._ground.now + fault.seconds
+        return True
+
+    def _shift_wall_clock(self, fault: Fault) -> bool:
+        self._domain(fault).wall_offset += fault.seconds
+        return True
+
+    def _clone(self, fault: Fault) -> bool:
+        return self._other_domain(fault).become_clone_of(self._domain(fault))
+
+    def _foreign_disc(self, fault: Fault) -> bool:
+        self._domain(fault).disc = FOREIGN_DISC
+        return True
+
+    def _installer_fails(self, fault: Fault) -> bool:
+        self._domain(fault).habits.exit_code = 1
+        return True
+
+    def _installer_hangs(self, fault: Fault) -> bool:
+        self._domain(fault).habits.hangs = True
+        return True
+
+    def _installer_dies(self, fault: Fault) -> bool:
+        self._domain(fault).habits.dies_at = fault.share
+        return True
+
+    def _installer_kills_agent(self, fault: Fault) -> bool:
+        self._domain(fault).habits.kills_agent_s = fault.seconds
+        return True
+
+    # The users
+
+    def _user_declines(self, fault: Fault) -> bool:
+        self._domain(fault).habits.answer = "decline"
+        return True
+
+    def _user_late(self, fault: Fault) -> bool:
+        self._domain(fault).habits.late_s = fault.seconds
+        return True
+
+    def _user_never(self, fault: Fault) -> bool:
+        self._domain(fault).habits.answer = "never"
+        return True

@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cores that are broken on purpose, one promise each, to show that the simulation would notice.
+
+Every mutation replaces one function of the production code while it is in effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect, Send
+from ansible_collections.isolift.vm.plugins.module_utils.records import Notified
+from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Notification
+from isolift_agent import commands, lifecycle
+from isolift_agent.events import Install, Restarted, Settle
+from isolift_agent.memory import Memory, Upgrade
+from isolift_agent.step import Step
+from isolift_agent.wire import Message as AgentMessage
+from isolift_relay import wire
+from isolift_relay.reports import Reports
+from isolift_relay.sessions import Vm
+
+
+@contextmanager
+def ack_before_journal() -> Iterator[None]:
+    """The relay acknowledges an agent's report before the broker confirmed it."""
+    carry = Reports._carry
+
+    def hasty(self: Reports, vm: Vm, message: wire.Message) -> None:
+        carry(self, vm, message)
+        if message.message_id in vm.unconfirmed:
+            self._desk.write(vm, wire.Ack(vm.session, message.message_id))
+
+    with patch.object(Reports, "_carry", hasty):
+        yield
+
+
+@contextmanager
+def epoch_check_removed() -> Iterator[None]:
+    """The agent obeys whoever sends a command."""
+    refusal = commands._refusal
+
+    def trusting(memory: Memory, message: AgentMessage) -> str:
+        found = refusal(memory, message)
+        return "" if found.startswith("stale_claim") else found
+
+    with patch.object(commands, "_refusal", trusting):
+        yield
+
+
+@contextmanager
+def command_before_read_back() -> Iterator[None]:
+    """The coordinator sends a permit together with the record of it."""
+    decide = Campaign.decide
+
+    def hasty(self: Campaign, now: float, judge: Any) -> list[Effect]:
+        effects = decide(self, now, judge)
+        return effects + [Send(_notification(self, one.message, now)) for one in effects if _permits(one)]
+
+    with patch.object(Campaign, "decide", hasty):
+        yield
+
+
+def _permits(effect: Effect) -> bool:
+    return isinstance(effect, Append) and isinstance(effect.message.payload, Notified)
+
+
+def _notification(campaign: Campaign, record: Message, now: float) -> Message:
+    permit = record.payload
+    assert isinstance(permit, Notified)
+    note = Notification(permit=permit.permit, expires_at=permit.expires_at, nonce=permit.nonce)
+    return campaign.record(note, now, campaign.upgrades[record.vm])
+
+
+@contextmanager
+def double_install_on_restart() -> Iterator[None]:
+    """The agent settles an installation that it does not know the end of by running the installer again."""
+    settle = lifecycle._restarted
+
+    def eager(step: Step, event: Restarted) -> None:
+        settle(step, event)
+        step.effects = [
+            Install(effect.upgrade) if isinstance(effect, Settle) else effect for effect in step.effects
+        ]
+
+    with patch.dict(lifecycle._HANDLERS, {Restarted: eager}):
+        yield
+
+
+@contextmanager
+def permit_without_end() -> Iterator[None]:
+    """The agent takes a permit as valid for ever."""
+
+    def lasting(_self: Step, upgrade: Upgrade) -> bool:
+        return upgrade.permit > 0
+
+    with patch.object(Step, "permitted", lasting):
+        yield
+
+
+MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    "ack before journal": ack_before_journal,
+    "epoch check removed": epoch_check_removed,
+    "command before read-back": command_before_read_back,
+    "double install on restart": double_install_on_restart,
+    "permit without end": permit_without_end,
+}

@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A compute node: its clock, its ISOs, and what its libvirt says of the domains that run on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from isolift_relay.media import Reason
+from simulation.domain import Domain, Iso
+from simulation.ground import Ground
+
+if TYPE_CHECKING:
+    from simulation.relay import RelayProcess
+
+FOREIGN_DISC = "/srv/iso/of-somebody-else.iso"
+
+TRAY_S = 5.0
+"""Seconds after which libvirt gives up on a tray that the guest locks."""
+
+
+class Node:
+    """One compute node.
+
+    :ivar name: what it is called.
+    :ivar skew_s: how far its clock is ahead of the true time.
+    :ivar isos: the discs that exist, by path; the same on every node.
+    :ivar missing: the paths at which this node has no file.
+    """
+
+    def __init__(self, ground: Ground, number: int, isos: dict[str, Iso]) -> None:
+        self.ground = ground
+        self.number = number
+        self.name = f"node{number}"
+        self.isos = isos
+        self.skew_s = 0.0
+        self.missing: set[str] = set()
+        self.domains: list[Domain] = []
+        self.random = ground.random()
+        self.relay: RelayProcess
+
+    def clock(self) -> float:
+        """What the node's clock shows."""
+        return self.ground.now + self.skew_s
+
+    def has_iso(self, path: str) -> bool:
+        """Whether there is a file at ``path``."""
+        return path in self.isos and path not in self.missing
+
+    def domain_changed(self, domain: Domain) -> None:
+        """libvirt says that something happened to a domain; the relay looks at it a moment later."""
+        relay = self.relay
+        if relay.alive:
+            relay.later(self.random.uniform(0.001, 0.3), relay.look, domain)
+
+    def runs(self, domain: Domain) -> bool:
+        """Whether the domain runs here now."""
+        return domain.is_running and domain.node is self
+
+    def insert(self, domain: Domain, path: str) -> tuple[float, Reason | None]:
+        """Put the ISO into the domain's drive: (how long that takes, what prevents it)."""
+        if not self.runs(domain):
+            return 0.01, Reason.NO_DOMAIN
+        if domain.disc == path:
+            return 0.01, None
+        if domain.disc == FOREIGN_DISC:
+            return 0.01, Reason.DRIVE_IN_USE
+        if not self.has_iso(path):
+            return 0.01, Reason.NO_MEDIA
+        if domain.disc and domain.is_mounted:
+            return TRAY_S, Reason.TRAY_LOCKED
+        domain.disc = path
+        return self.random.uniform(0.01, 0.5), None
+
+    def eject(self, domain: Domain, campaign_id: str) -> tuple[float, Reason | None]:
+        """Take a campaign's ISO out of the domain's drive."""
+        if domain.node is not self:
+            return 0.01, Reason.NO_DOMAIN
+        if campaign_id not in domain.disc:
+            return 0.01, None
+        if domain.is_mounted:
+            return TRAY_S, Reason.TRAY_LOCKED
+        domain.disc = ""
+        return self.random.uniform(0.01, 0.1), None
