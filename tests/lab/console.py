@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import shlex
 import uuid
+from functools import partial
+from typing import Protocol
 
 from . import domains, ssh
 from .cast import node_of
@@ -36,6 +38,12 @@ sys.stdout.buffer.write(received)
 """
 
 
+class OnNode(Protocol):
+    """Runs a shell command on a node and returns its output."""
+
+    def __call__(self, command: str, *, timeout: float, stdin: str) -> str: ...
+
+
 class CommandFailed(LabError):
     """A command in a guest ended with another exit status than 0."""
 
@@ -51,9 +59,14 @@ def run(node: str, domain: str, command: str, timeout: float = 20.0) -> str:
     :raise CommandFailed: its exit status is not 0.
     :raise LabError: the guest did not answer within ``timeout`` seconds, or the node cannot be reached.
     """
+    return run_by(partial(ssh.run_on, node_of(node)), domain, command, timeout)
+
+
+def run_by(on_node: OnNode, domain: str, command: str, timeout: float = 20.0) -> str:
+    """Like :func:`run`, on a node that is reached by calling ``on_node``."""
     mark = f"mark-{uuid.uuid4().hex}"
     words = ["python3", "-", domains.console_socket(domain), mark, str(timeout), _shell_line(command, mark)]
-    answer = ssh.run_on(node_of(node), shlex.join(words), timeout=timeout + 15, stdin=_CLIENT)
+    answer = on_node(shlex.join(words), timeout=timeout + 15, stdin=_CLIENT)
     output, status = parse_answer(answer, mark)
     if status != 0:
         raise CommandFailed(domain, command, status, output)
