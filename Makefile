@@ -10,9 +10,10 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 PYTHON := .venv/bin/python
 STAMPS := .cache/stamps
 PIP := $(PYTHON) -m pip install -qq --only-binary :all: --disable-pip-version-check
-STAGES := lint sanity unit molecule integration e2e
+STAGES := lint sanity unit molecule integration e2e faults-quick
+DEEP_STAGES := deep-integration deep-e2e deep-faults deep-simulate
 
-.PHONY: help setup collection $(STAGES) test demo lab-up lab-down clean distclean FORCE
+.PHONY: help setup collection $(STAGES) $(DEEP_STAGES) test test-deep simulate bench-campaign bench-status bench-peer bench-media bench-footprint demo lab-up lab-down clean distclean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[^.\t ].*## / { printf "  %-42s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,13 +22,45 @@ setup: $(STAMPS)/develop ## install the host packages and the tools' virtual env
 
 collection: $(STAMPS)/collection ## build the collection and install the artefact into .cache/collections
 
-lint sanity unit molecule integration e2e: $(STAMPS)/develop ## run one stage of the tests
+lint sanity unit molecule integration e2e faults-quick: $(STAMPS)/develop ## run one stage of the tests
 	@$(PYTHON) tests/run.py $@
 
-lint molecule integration e2e: $(STAMPS)/collection
+$(DEEP_STAGES): $(STAMPS)/develop ## run one of the long stages
+	@$(PYTHON) tests/run.py $@
+
+lint molecule integration e2e faults-quick $(DEEP_STAGES): $(STAMPS)/collection
+
+faults: $(STAMPS)/develop $(STAMPS)/collection ## kill every part at every moment of an upgrade, and show how each ended
+	@$(PYTHON) tests/faults/faults.py
 
 test: $(STAMPS)/develop $(STAMPS)/collection ## run all stages of the tests
 	@$(PYTHON) tests/run.py $(STAGES)
+
+test-deep: $(STAMPS)/develop $(STAMPS)/collection ## run all stages and the long ones
+	@$(PYTHON) tests/run.py $(STAGES) $(DEEP_STAGES)
+
+SIMULATION_PATH := .cache/src:roles/compute_relay/files:roles/guest_agent/files:tests
+SEEDS ?= 1000
+
+simulate: $(STAMPS)/develop ## run the parts under simulated faults: SEEDS=20000, or SEED=n for one with its trace
+	@PYTHONPATH=$(SIMULATION_PATH) $(PYTHON) -m simulation \
+	  $(if $(SEED),--seed $(SEED) $(if $(KEEP),--keep $(KEEP)),--seeds $(SEEDS)) \
+	  $(if $(MUTATION),--mutation "$(MUTATION)")
+
+bench-media: $(STAMPS)/runtime $(STAMPS)/collection ## compare changing discs in one call with loops: DOMAINS=50
+	@$(PYTHON) tests/bench/bench.py media --domains $(or $(DOMAINS),50) --rounds $(or $(ROUNDS),6)
+
+bench-footprint: $(STAMPS)/runtime $(STAMPS)/collection ## watch agent and relay, idle and busy: VMS=100 SECONDS=60
+	@$(PYTHON) tests/bench/bench.py footprint --vms $(or $(VMS),100) --seconds $(or $(SECONDS),60)
+
+bench-campaign: $(STAMPS)/runtime $(STAMPS)/collection ## time a campaign on emulated VMs: VMS=10000, or GROWTH=1 for three sizes
+	@$(PYTHON) tests/scale/bench.py $(if $(GROWTH),growth,campaign --vms $(or $(VMS),10000))
+
+bench-status: $(STAMPS)/runtime $(STAMPS)/collection ## find one upgrade among many campaigns: CAMPAIGNS=1000 VMS=1000
+	@$(PYTHON) tests/scale/bench.py status --campaigns $(or $(CAMPAIGNS),1000) --vms $(or $(VMS),1000)
+
+bench-peer: $(STAMPS)/runtime $(STAMPS)/collection ## compare with Ansible, Mitogen and Salt, a VM being a host: VMS=100
+	@$(PYTHON) tests/scale/bench.py peer --vms $(or $(VMS),100)
 
 demo: $(STAMPS)/runtime $(STAMPS)/collection ## upgrade real virtual machines, in plain view
 	@$(PYTHON) tests/lab/demo.py

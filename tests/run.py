@@ -72,11 +72,13 @@ class Interrupted(BaseException):
     """A signal asked this program to stop."""
 
 
-def pytest_check(folder: str, time_limit: float) -> Check:
-    """Everything that pytest finds in ``tests/<folder>``."""
-    reports = REPORTS / folder
-    command = (sys.executable, "-m", "pytest", f"tests/{folder}", f"--junit-xml={reports / 'pytest.xml'}")
-    return Check(f"pytest tests/{folder}", command, reports, time_limit)
+def pytest_check(folder: str, time_limit: float, *, deep: bool = False) -> Check:
+    """What pytest finds in ``tests/<folder>``: the tests that bear the mark ``deep``, or the others."""
+    wanted = "deep" if deep else "not deep"
+    reports = REPORTS / (f"{folder}-deep" if deep else folder)
+    command = (sys.executable, "-m", "pytest", f"tests/{folder}", "-m", wanted)
+    report = f"--junit-xml={reports / 'pytest.xml'}"
+    return Check(f"pytest tests/{folder} -m '{wanted}'", (*command, report), reports, time_limit)
 
 
 def molecule_checks() -> tuple[Check, ...]:
@@ -88,10 +90,12 @@ def molecule_checks() -> tuple[Check, ...]:
 
 
 def all_stages() -> tuple[Stage, ...]:
-    """All stages in the order in which they run: quick ones first, those that share the lab last."""
+    """All stages in the order in which they run: quick ones first, those that share the lab next, deep ones last."""
     plugins = ".cache/src/ansible_collections/isolift/vm/plugins"
     mypy = ("mypy", plugins, *(f"roles/{role}/files" for role in ("compute_relay", "guest_agent")), "tests")
     sanity = (sys.executable, "tests/sanity/run.py")
+    matrix = (sys.executable, "tests/faults/faults.py")
+    simulation = ("make", "simulate", "SEEDS=20000")
     return (
         Stage(
             "lint",
@@ -106,8 +110,13 @@ def all_stages() -> tuple[Stage, ...]:
         Stage("sanity", (Check("ansible-test sanity", sanity, REPORTS / "sanity"),)),
         Stage("unit", (pytest_check("unit", 600.0),)),
         Stage("molecule", molecule_checks()),
-        Stage("integration", (pytest_check("integration", 900.0),), needs_lab=True),
+        Stage("integration", (pytest_check("integration", 1500.0),), needs_lab=True),
         Stage("e2e", (pytest_check("e2e", 900.0),), needs_lab=True),
+        Stage("faults-quick", (pytest_check("faults", 600.0),), needs_lab=True),
+        Stage("deep-integration", (pytest_check("integration", 1200.0, deep=True),), needs_lab=True),
+        Stage("deep-e2e", (pytest_check("e2e", 1800.0, deep=True),), needs_lab=True),
+        Stage("deep-faults", (Check("all faults", matrix, time_limit=2400.0),), needs_lab=True),
+        Stage("deep-simulate", (Check("20,000 simulated campaigns", simulation, time_limit=1200.0),)),
     )
 
 
@@ -238,7 +247,7 @@ def run_stages(stages: Sequence[Stage]) -> Count:
             rows.append(("lab down", Count(failed=1), time.monotonic() - began))
         print()
         for name, count, seconds in rows:
-            print(f"{name:<12} {count.passed:>6} passed {count.failed:>4} failed {seconds:>8.1f} s")
+            print(f"{name:<16} {count.passed:>6} passed {count.failed:>4} failed {seconds:>8.1f} s")
     return sum((count for _name, count, _seconds in rows), Count())
 
 

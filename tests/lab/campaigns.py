@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, fold, history_of
 from ansible_collections.isolift.vm.plugins.module_utils.report import summary_of
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
@@ -49,3 +51,23 @@ def history(upgrade_id: str) -> list[dict[str, Any]]:
     """Every record of one upgrade: the same data as upgrade_info returns."""
     with Broker(broker_options()) as broker:
         return history_of(broker.read_all(journal(upgrade_id)), upgrade_id)
+
+
+def media_path(campaign_id: str) -> str:
+    """Where the campaign's ISO is on every node that has it."""
+    return _folded(campaign_id).policy.media_path
+
+
+def epoch(campaign_id: str) -> int:
+    """The epoch of the claim in force."""
+    return _folded(campaign_id).epoch
+
+
+def is_past(campaign_id: str) -> bool:
+    """Whether the campaign's deadline has passed."""
+    return _folded(campaign_id).policy.deadline < time.time()
+
+
+def _folded(campaign_id: str) -> Campaign:
+    with Broker(broker_options()) as broker:
+        return fold(broker.read_all(journal(campaign_id)))

@@ -77,6 +77,12 @@ GUESTS = (
     Guest("desk-08", "node2", "is powered off", Ending.UNREACHABLE, is_running=False),
 )
 
+CELLS = tuple(
+    Guest(f"cell-{number:02d}", NODES[number % 2].name, "stands in a matrix of faults", Ending.SUCCEEDED)
+    for number in range(1, 11)
+)
+"""Ten guests that are all alike, for tests that break something at ten moments at once."""
+
 
 def node_of(name: str) -> Node:
     """The node called ``name``.
@@ -84,8 +90,3 @@ def node_of(name: str) -> Node:
     :raise KeyError: there is none.
     """
     return {node.name: node for node in NODES}[name]
-
-
-def guests_of(node: str) -> tuple[Guest, ...]:
-    """The guests that are defined on ``node``."""
-    return tuple(guest for guest in GUESTS if guest.node == node)

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from . import guest_image, guests, inventory, keys, mounts, network, paths, plays, preflight, rootfs, ssh
-from .cast import GUESTS, NODES, Node
+from .cast import GUESTS, NODES, Guest, Node
 from .errors import LabError
 from .locking import locked
 from .machine import Machine
@@ -81,8 +82,8 @@ def status(progress: Progress) -> bool:
     return complete
 
 
-def guests_start(progress: Progress) -> None:
-    """Define and start the guests, without waiting for them to boot.
+def guests_start(progress: Progress, cast: Sequence[Guest] = GUESTS) -> None:
+    """Define and start the guests of ``cast``, without waiting for them to boot.
 
     :raise LabError: a node is not up, or a guest cannot be started.
     """
@@ -90,17 +91,17 @@ def guests_start(progress: Progress) -> None:
         for node in NODES:
             if not Machine(node).is_up():
                 raise LabError(f"{node.name} is not up: run `lab.py up --nodes-only` first")
-        started = guests.start(guest_image.ensure_image(progress))
+        started = guests.start(guest_image.ensure_image(progress), cast)
     names = ", ".join(guest.name for guest in started)
     progress.say(f"guests: booting {names}" if started else "guests: already running")
 
 
-def guests_wait(progress: Progress) -> None:
-    """Wait until the guests have booted.
+def guests_wait(progress: Progress, cast: Sequence[Guest] = GUESTS) -> None:
+    """Wait until the guests of ``cast`` have booted.
 
     :raise LabError: one does not.
     """
-    guests.wait_until_up()
+    guests.wait_until_up(cast)
     progress.say("guests: up")
 
 

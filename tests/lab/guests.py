@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from . import domains, guest_image, paths, ssh, state_disk
-from .cast import GUESTS, NODES, Guest, Node, guests_of
+from .cast import GUESTS, NODES, Guest, Node
 from .guest_image import GuestImage
 from .waiting import wait_until
 
@@ -24,15 +24,15 @@ _BOOT_SECONDS = 180.0
 _COMMAND_SECONDS = 90.0
 
 
-def start(image: GuestImage) -> list[Guest]:
-    """Define the guests that are not defined, with fresh disks, and start those that are to run and do not.
+def start(image: GuestImage, cast: Sequence[Guest] = GUESTS) -> list[Guest]:
+    """Define the guests of ``cast`` that are not defined, with fresh disks, and start those that are to run and do not.
 
     :return: the guests that were started now.
     :raise LabError: something of a guest cannot be made, or libvirt on a node refuses.
     """
     found = {name: state for node in NODES for name, state in states(node).items()}
-    new = [guest for guest in GUESTS if guest.name not in found]
-    starting = [guest for guest in GUESTS if guest.is_running and found.get(guest.name) != "running"]
+    new = [guest for guest in cast if guest.name not in found]
+    starting = [guest for guest in cast if guest.is_running and found.get(guest.name) != "running"]
     if starting:
         _write_boot_files(image)
     _write_definitions(new)
@@ -103,11 +103,10 @@ def _on_each(script_of: Callable[[Node], str]) -> None:
 
 def _start_script(node: Node, new: Sequence[Guest], starting: Sequence[Guest]) -> str:
     lines = ["set -eu"]
-    for guest in guests_of(node.name):
-        if guest in new:
-            lines.append(f"virsh -q define {paths.on_node(_definition(guest))}")
-        if guest in starting:
-            lines.append(f"virsh -q start {guest.name}")
+    lines += [
+        f"virsh -q define {paths.on_node(_definition(guest))}" for guest in new if guest.node == node.name
+    ]
+    lines += [f"virsh -q start {guest.name}" for guest in starting if guest.node == node.name]
     return "\n".join(lines)
 
 

@@ -34,16 +34,22 @@ def write(root: Path, node: Node, everybody: Iterable[Node]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    wants = root / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(parents=True, exist_ok=True)
-    (wants / _ADDRESS_UNIT).symlink_to(f"/etc/systemd/system/{_ADDRESS_UNIT}")
+    _enable(root, "multi-user.target", f"/etc/systemd/system/{_ADDRESS_UNIT}")
+    # Guests move from node to node: libvirt talks to its peer by TCP, on a network that leads nowhere else.
+    _enable(root, "sockets.target", "/lib/systemd/system/libvirtd-tcp.socket")
     _write_ssh(root, node)
-    # Two nodes see the same DMI UUID; libvirt refuses to migrate "to the same host" unless told another.
     with (root / "etc/libvirt/libvirtd.conf").open("a") as conf:
-        conf.write(f'host_uuid = "{node.uuid}"\n')
+        # Two nodes see the same DMI UUID; libvirt refuses to migrate "to the same host" unless told another.
+        conf.write(f'host_uuid = "{node.uuid}"\nauth_tcp = "none"\n')
     # Package lists count as fresh, so that tasks with a cache_valid_time do not look for a way out.
     now = time.time()
     utime(root / "var/lib/apt/lists", (now, now))
+
+
+def _enable(root: Path, target: str, unit: str) -> None:
+    wants = root / f"etc/systemd/system/{target}.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    (wants / Path(unit).name).symlink_to(unit)
 
 
 def _contents(node: Node, everybody: Iterable[Node]) -> dict[str, str]:

@@ -16,6 +16,11 @@ if [ -e "$state/fail-install" ]; then
     exit 1
 fi
 
+# An installer takes its time: here for as long as somebody wants it to.
+while [ -e "$state/hold-install" ]; do
+    sleep 0.2
+done
+
 # Each file appears whole, and the version last: it says that all of them are there.
 mkdir -p "$files" "$state"
 cp "$source/guest-tools.txt" "$files/guest-tools.txt.new"

@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests of a test's own, a campaign that goes on beside the test, and what can be done to both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lab import campaigns, commands, inside, ssh
+from lab.cast import NODES, Guest, node_of
+from lab.progress import Progress
+from lab.runs import Run
+
+TARGET = "2.0.0"
+
+
+@contextlib.contextmanager
+def on_stage(guests: Sequence[Guest]) -> Iterator[None]:
+    """Run ``guests`` in place of the lab's own."""
+    progress = Progress()
+    commands.guests_stop(progress)
+    commands.guests_start(progress, guests)
+    commands.guests_wait(progress, guests)
+    try:
+        yield
+    finally:
+        commands.guests_stop(progress)
+        commands.guests_start(progress)
+
+
+def begin(name: str, guests: Sequence[Guest], deadline_s: int, **variables: Any) -> Run:
+    """Begin to upgrade ``guests``; the run's output is in the log ``name``."""
+    names = [guest.name for guest in guests]
+    return Run(name, target_version=TARGET, upgrade_vms=names, upgrade_deadline_s=deadline_s, **variables)
+
+
+def results(campaign_id: str) -> dict[str, dict[str, Any]]:
+    """The results of a campaign by the VM's name; they add up to its selection."""
+    summary = campaigns.summary(campaign_id)
+    assert summary["selected"] == sum(summary["counts"].values()) == len(summary["results"])
+    return {result["name"]: result for result in summary["results"]}
+
+
+def drive_of(guest: Guest, node: str) -> str:
+    """What libvirt says is in the guest's CD-ROM drive; ``-`` for nothing."""
+    for line in ssh.run_on(node_of(node), f"virsh -q domblklist {guest.name}").splitlines():
+        target, source = line.split(None, 1)
+        if target == "sdz":
+            return source.strip()
+    raise AssertionError(f"{guest.name} has no drive")
+
+
+def discs() -> str:
+    """Every disc that is in a drive of any node's domains now, or would be at its next start."""
+    script = "for d in $(virsh -q list --all --name); do virsh -q domblklist $d; virsh -q domblklist --inactive $d; done"
+    lines = [line for node in NODES for line in ssh.run_on(node, script).splitlines()]
+    return "\n".join(line for line in lines if ".iso" in line)
+
+
+def installs(guest: Guest, node: str) -> int:
+    """How often an installer finished in the guest, which is on ``node`` now."""
+    return inside.installed(node, guest.name)[1]

@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is installed in a guest, asked and set on its console: not by way of anything that is tested."""
+
+from __future__ import annotations
+
+from . import console
+from .waiting import wait_until
+
+_STATE = "/var/lib/guest-tools"
+_PROMPT = "/etc/isolift/prompt"
+_AGENT = "/usr/bin/isolift-agent"
+_HOLD = f"{_STATE}/hold-install"
+_FAIL = f"{_STATE}/fail-install"
+
+YES = "exit 0"
+NO = "exit 1"
+NO_ANSWER = "exit 2"
+"""What the program that asks a guest's user may do."""
+
+
+def installed(node: str, domain: str) -> tuple[str, int]:
+    """The version of guest-tools in a guest, and how often an installer finished there."""
+    count = f"if [ -e {_STATE}/installs ]; then wc -l < {_STATE}/installs; else echo 0; fi"
+    version, installs = console.run(node, domain, f"cat {_STATE}/version; {count}").split()
+    return version, int(installs)
+
+
+def set_back(node: str, domain: str, version: str = "1.0.0") -> None:
+    """Make a guest look as if ``version`` were installed and no installer had ever run, nor will be held or fail."""
+    console.run(
+        node, domain, f"rm -f {_STATE}/installs {_HOLD} {_FAIL}; echo {version} > {_STATE}/version; sync"
+    )
+
+
+def fail_installer(node: str, domain: str) -> None:
+    """Let installers in a guest fail."""
+    console.run(node, domain, f"touch {_FAIL}; sync")
+
+
+def hold_installer(node: str, domain: str) -> None:
+    """Let the next installer in a guest take until `let_installer_go`."""
+    console.run(node, domain, f"touch {_HOLD}; sync")
+
+
+def let_installer_go(node: str, domain: str) -> None:
+    """Let a held installer go on."""
+    console.run(node, domain, f"rm -f {_HOLD}; sync")
+
+
+def answer(node: str, domain: str, word: str) -> None:
+    """Let the user of a guest type an answer: confirm or decline.
+
+    :raise CommandFailed: nothing is being asked.
+    """
+    console.run(node, domain, f"{_AGENT} answer {word}")
+
+
+def await_state(node: str, domain: str, state: str, timeout: float = 90.0) -> None:
+    """Wait until the agent of a guest says that its upgrade is in ``state``.
+
+    :raise LabError: it does not come to that.
+    """
+
+    def there() -> bool:
+        try:
+            return f"state={state}" in console.run(node, domain, f"{_AGENT} status")
+        except console.CommandFailed:
+            return False  # the agent is just being started
+
+    wait_until(there, what=f"{domain} on {node} to be {state}", timeout=timeout, every=0.5)
+
+
+def kill_agent(node: str, domain: str) -> None:
+    """Kill the agent of a guest; its init starts it again. An installer that runs goes on."""
+    console.run(node, domain, "kill -KILL $(pgrep -f 'isolift-agent.pyz run')")
+
+
+def set_prompt(node: str, domain: str, script: str) -> None:
+    """Let the user of a guest be asked by this shell script: exit status 0 is yes, 1 no, any other no answer."""
+    lines = f"#!/bin/sh\n{script}\n"
+    console.run(
+        node,
+        domain,
+        f"cat > {_PROMPT}.new <<'END'\n{lines}END\nchmod 755 {_PROMPT}.new; mv {_PROMPT}.new {_PROMPT}",
+    )
