@@ -78,7 +78,9 @@ def deadline_table(outcomes: Mapping[Enum, tuple[Enum, str]]) -> list[str]:
 
 def limit_table(limited: Mapping[Enum, tuple[str, str]]) -> list[str]:
     """Which option limits which state, and the stage in which it times out, as a Markdown table."""
-    rows = [f"| {state.value} | `{option}` | timed_out | {stage} |" for state, (option, stage) in limited.items()]
+    rows = [
+        f"| {state.value} | `{option}` | timed_out | {stage} |" for state, (option, stage) in limited.items()
+    ]
     return ["", "| past its limit | option | outcome | stage |", "|---|---|---|---|", *rows]
 
 

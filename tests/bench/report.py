@@ -52,12 +52,12 @@ def conclude(
     """Print how the bars stand and, as the last line, the figures; write all to ``.cache/bench/<name>.json``."""
     rows = [
         [
-            bar.what,
-            _shown(bar.value),
-            f"{'≥' if bar.is_floor else '≤'} {bar.bound:g}",
-            "met" if bar.is_met else "missed",
+            item.what,
+            _shown(item.value),
+            f"{'≥' if item.is_floor else '≤'} {item.bound:g}",
+            "met" if item.is_met else "missed",
         ]
-        for bar in bars
+        for item in bars
     ]
     print(table(["", "measured", "bar", ""], rows))
     machine = {
@@ -71,7 +71,7 @@ def conclude(
         "benchmark": name,
         "machine": machine,
         "figures": figures,
-        "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in bars],
+        "bars": [{**asdict(item), "is_met": item.is_met} for item in bars],
         "details": details,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")

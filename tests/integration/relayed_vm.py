@@ -113,10 +113,12 @@ def campaign_on(host: ComputeHost, options: BrokerOptions) -> Iterator[Control]:
     with Broker(options) as broker:
         broker.declare_journal(topology.journal(control.campaign))
     host.run(f"mkdir -p {SOCKETS} $(dirname {control.iso}) && head -c 65536 /dev/urandom > {control.iso}")
-    yield control
-    with Broker(options) as broker:
-        broker.delete_journal(topology.journal(control.campaign))
-    host.run(f"rm -r $(dirname {control.iso})")
+    try:
+        yield control
+    finally:
+        with Broker(options) as broker:
+            broker.delete_journal(topology.journal(control.campaign))
+        host.run(f"rm -r $(dirname {control.iso})")
 
 
 @contextmanager

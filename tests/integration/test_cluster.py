@@ -40,9 +40,11 @@ def stream_of(cluster: Cluster) -> Iterator[str]:
     name = journal(campaign_id(time.time_ns() // 1_000_000, os.urandom(10)))
     with Broker(cluster.options()) as broker:
         broker.declare_journal(name)
-    yield name
-    with Broker(cluster.options()) as broker:
-        broker.delete_journal(name)
+    try:
+        yield name
+    finally:
+        with Broker(cluster.options()) as broker:
+            broker.delete_journal(name)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Traffic:
 
     def _write(self, broker: Broker) -> None:
         while not self._over.is_set():
-            batch = [Publication(JOURNAL_EXCHANGE, self.stream, self._body()) for _ in range(_BATCH)]
+            batch = [Publication(JOURNAL_EXCHANGE, self.stream, self._body()) for _unused in range(_BATCH)]
             assert broker.publish(batch) == []
             self.confirmed += [publication.body for publication in batch]
             self._over.wait(_PAUSE_S)

@@ -54,7 +54,7 @@ WRONG_PASSWORD = ConnectionClosedByBroker(
 )
 def test_what_keeps_us_from_connecting_and_may_pass(error: Exception) -> None:
     meant = not_connected("broker:5672", error)
-    assert type(meant) is BrokerLost and "check broker_host" in str(meant)
+    assert meant.__class__ is BrokerLost and "check broker_host" in str(meant)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_keeps_us_from_connecting_and_may_pass(error: Exception) -> None:
 )
 def test_what_keeps_us_from_connecting_until_somebody_mends_it(error: Exception, advice: str) -> None:
     meant = not_connected("broker:5672", error)
-    assert type(meant) is BrokerError and advice in str(meant)
+    assert meant.__class__ is BrokerError and advice in str(meant)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_what_keeps_us_from_connecting_until_somebody_mends_it(error: Exception,
     ],
 )
 def test_a_connection_that_ends_may_be_made_again(error: Exception) -> None:
-    assert type(disconnected("broker:5672", error)) is BrokerLost
+    assert disconnected("broker:5672", error).__class__ is BrokerLost
 
 
 def test_a_connection_that_ends_for_what_we_did_is_no_use_to_make_again() -> None:
     error = ConnectionClosedByBroker(540, "NOT_IMPLEMENTED - basic.get not supported by stream queues")
-    assert type(disconnected("broker:5672", error)) is BrokerError
+    assert disconnected("broker:5672", error).__class__ is BrokerError
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,4 @@ def test_a_connection_that_ends_for_what_we_did_is_no_use_to_make_again() -> Non
 )
 def test_a_channel_that_is_refused(code: int, text: str, kind: type[BrokerError]) -> None:
     meant = refused("broker:5672", code, text)
-    assert type(meant) is kind and text in str(meant)
+    assert meant.__class__ is kind and text in str(meant)
