@@ -106,3 +106,16 @@ def test_a_second_controller_follows_and_takes_over_when_the_first_is_killed() -
     second.finish()
     assert state_of(campaign_id, ANSWERING) == "succeeded"
     assert actors.installs(ANSWERING, ANSWERING.node) == 1
+
+
+def test_a_cancelled_campaign_installs_nothing_and_leaves_no_disc() -> None:
+    run = actors.begin("cancelled", [ANSWERING, DECLINING], 400)
+    campaign_id = asked(run, ANSWERING, DECLINING)
+    wish = {"control_action": "cancel", "campaign_id": campaign_id, "control_reason": "a freeze of changes"}
+    cancelling = plays.ansible("playbooks/control.yml", variables=wish)
+    plays.require(cancelling, "cancelling the campaign")
+    assert "2 accepted, 0 refused" in cancelling.output
+    run.finish()
+    assert [state_of(campaign_id, guest) for guest in (ANSWERING, DECLINING)] == ["cancelled", "cancelled"]
+    assert [actors.installs(guest, guest.node) for guest in (ANSWERING, DECLINING)] == [0, 0]
+    assert actors.discs() == ""

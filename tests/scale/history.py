@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ansible_collections.isolift.vm.plugins.module_utils import topology, wire
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, Publication
@@ -35,30 +35,52 @@ def course() -> Iterator[Payload]:
     yield wire.Result("succeeded", "", "", "", "1.0.0", TARGET, 0, 1.5, "installer: done\n" * 6)
 
 
-def write_campaign(broker: Broker, number: int, vms: int) -> str:
-    """Write a campaign of ``vms`` VMs of its own that all succeeded; return the upgrade ID of one of them.
+def write_campaigns(broker: Broker, numbers: Sequence[int], vms: int) -> dict[int, str]:
+    """Write campaigns of ``vms`` VMs of their own that all succeeded, side by side, as if they had run at the same time.
 
+    :returns: the upgrade ID of one VM of each campaign.
     :raises BrokerError: the broker fails.
     """
-    campaign = Campaign(campaign_id(time.time_ns() // 1_000_000, number.to_bytes(10, "big")), _NONCE)
-    journal = topology.journal(campaign.campaign_id)
-    rows: list[Row] = [(str(uuid.uuid4()), f"vm{one:06d}", f"node{one // 40:04d}") for one in range(vms)]
     now = time.time()
-    opening = [*campaign.opening(_opened(now), rows, now), campaign.claim("control", now)]
-    for record in opening:
-        campaign.apply(record)
-    broker.declare_journal(journal)
-    closing = campaign.record(Closed(_NONCE, (("succeeded", str(vms)),)), now)
-    written = [*opening, *_upgrades(campaign, now), closing]
-    broker.publish(_publication(journal, record) for record in written)
-    broker.publish(_publication(topology.CAMPAIGNS, record) for record in (opening[0], closing))
-    return campaign.upgrades[rows[vms // 2][0]].upgrade_id
+    written = [_Written(number, vms, now) for number in numbers]
+    for one in written:
+        broker.declare_journal(one.journal)
+    side_by_side = zip(*(one.records() for one in written), strict=True)
+    broker.publish(publication for several in side_by_side for publication in several)
+    broker.publish(_publication(topology.CAMPAIGNS, record) for one in written for record in one.listed)
+    return {number: one.upgrade_id for number, one in zip(numbers, written, strict=True)}
 
 
-def _upgrades(campaign: Campaign, now: float) -> Iterator[Message]:
-    for payload in course():
-        for upgrade in campaign.upgrades.values():
-            yield campaign.record(payload, now, upgrade)
+class _Written:
+    """A campaign that is over, and what it would have written."""
+
+    def __init__(self, number: int, vms: int, now: float) -> None:
+        self._now = now
+        self._campaign = Campaign(
+            campaign_id(time.time_ns() // 1_000_000, number.to_bytes(10, "big")), _NONCE
+        )
+        rows: list[Row] = [(str(uuid.uuid4()), f"vm{one:06d}", f"node{one // 40:04d}") for one in range(vms)]
+        self._opening = [
+            *self._campaign.opening(_opened(now), rows, now),
+            self._campaign.claim("control", now),
+        ]
+        for record in self._opening:
+            self._campaign.apply(record)
+        closed = Closed(_NONCE, (("succeeded", str(vms)),))
+        self._closing = self._campaign.record(closed, now)
+        self.journal = topology.journal(self._campaign.campaign_id)
+        self.upgrade_id = self._campaign.upgrades[rows[vms // 2][0]].upgrade_id
+        self.listed = (self._opening[0], self._closing)
+
+    def records(self) -> Iterator[Publication]:
+        """The journal, in its order."""
+        for record in (*self._opening, *self._upgrades(), self._closing):
+            yield _publication(self.journal, record)
+
+    def _upgrades(self) -> Iterator[Message]:
+        for payload in course():
+            for upgrade in self._campaign.upgrades.values():
+                yield self._campaign.record(payload, self._now, upgrade)
 
 
 def _publication(stream: str, record: Message) -> Publication:

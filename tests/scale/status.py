@@ -25,6 +25,7 @@ from scale.broker_host import CONTROLLER, broker_host
 _BYTES_PER_VM = 5000
 _ROUNDS = 3
 _WRITERS = 2
+_SIDE_BY_SIDE = 10
 _INFO = "isolift.vm.upgrade_info"
 _NOTHING = "ansible.builtin.ping"
 
@@ -61,16 +62,18 @@ def _require_space(needed: int) -> None:
 def _write(options: BrokerOptions, campaigns: int, vms: int) -> list[str]:
     """An upgrade ID of each campaign."""
     upgrades: dict[int, str] = {}
+    groups = [
+        range(first, min(first + _SIDE_BY_SIDE, campaigns)) for first in range(0, campaigns, _SIDE_BY_SIDE)
+    ]
     with ProcessPoolExecutor(_WRITERS) as pool:
-        shares = [range(first, campaigns, _WRITERS) for first in range(_WRITERS)]
-        for written in pool.map(_write_share, [options] * _WRITERS, shares, [vms] * _WRITERS):
+        for written in pool.map(_write_group, [options] * len(groups), groups, [vms] * len(groups)):
             upgrades.update(written)
     return [upgrades[number] for number in range(campaigns)]
 
 
-def _write_share(options: BrokerOptions, numbers: range, vms: int) -> dict[int, str]:
+def _write_group(options: BrokerOptions, numbers: range, vms: int) -> dict[int, str]:
     with Broker(options) as broker:
-        return {number: history.write_campaign(broker, number, vms) for number in numbers}
+        return history.write_campaigns(broker, numbers, vms)
 
 
 def _ask(options: BrokerOptions, wanted: dict[str, str]) -> dict[str, float]:

@@ -65,17 +65,17 @@ class _Streams:
 
 def test_a_written_history_is_one_that_the_product_could_have_made() -> None:
     streams = _Streams()
-    upgrade = history.write_campaign(streams, 1, 30)  # type: ignore[arg-type]
+    upgrade = history.write_campaigns(streams, [1, 2], 30)[2]  # type: ignore[arg-type]
     campaign = product_history.fold(streams.bodies[journal_of(upgrade)])
     assert campaign.closed
     assert campaign.strays == 0
     assert campaign.counts() == {"succeeded": 30}
-    assert [one["closed"] for one in product_history.campaigns_of(streams.bodies[CAMPAIGNS])] == [True]
+    assert [one["closed"] for one in product_history.campaigns_of(streams.bodies[CAMPAIGNS])] == [True, True]
 
 
 def test_the_account_of_a_journal_adds_up() -> None:
     streams = _Streams()
-    upgrade = history.write_campaign(streams, 1, 30)  # type: ignore[arg-type]
+    upgrade = history.write_campaigns(streams, [1, 2], 30)[2]  # type: ignore[arg-type]
     bodies = streams.bodies[journal_of(upgrade)]
     account = journal.account(bodies)
     assert (account.records, account.bytes) == (len(bodies), sum(map(len, bodies)))
