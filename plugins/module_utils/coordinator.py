@@ -199,6 +199,8 @@ class Coordinator:
         lost = self._broker.publish(
             Publication(JOURNAL_EXCHANGE, stream, encode(record)) for record in records
         )
+        if lost and self._broker.stream_exists(stream):
+            raise BrokerLost(f"RabbitMQ has no route to the stream {stream}; it may just have been started")
         if lost:
             raise BrokerError(
                 f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"

@@ -26,6 +26,8 @@ from lab.waiting import wait_until
 
 LONE_CLIENT = Path(lone_client.__file__)
 
+pytestmark = pytest.mark.deep
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
@@ -90,7 +92,7 @@ def test_nothing_confirmed_is_lost_when_the_leader_dies_and_the_writer_goes_on_e
         traffic.wait_for_more()
     cluster.wait_until_whole()
     traffic.check(logs(cluster, stream, len(traffic.confirmed)))
-    assert [len(seen) for seen in traffic.readings if len(seen) < len(traffic.confirmed) // 2]
+    assert len(traffic.readings) > 2, "the reader of the leader connected again"
 
 
 def cut_the_leader_off(cluster: Cluster, stream: str, *, restart: bool) -> None:
@@ -164,7 +166,6 @@ def test_the_relay_goes_on_with_another_node_when_its_own_dies(cluster: Cluster,
         assert reports in (["g.1", "g.2"], ["g.1", "g.2", "g.2"])
 
 
-@pytest.mark.deep
 def test_what_was_confirmed_around_a_cut_is_there_afterwards_when_the_cut_is_ignored(
     cluster: Cluster,
 ) -> None:
@@ -180,7 +181,6 @@ OWN_QUEUE = """{"vhosts": [{"name": "own"}], "queues": [{"name": "own", "vhost":
 "arguments": {}}]}"""
 
 
-@pytest.mark.deep
 def test_a_host_that_takes_the_place_of_another_gets_the_streams_unless_it_has_queues_of_its_own(
     cluster: Cluster, stream: str
 ) -> None:

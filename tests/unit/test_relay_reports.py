@@ -50,7 +50,17 @@ def test_a_report_is_stamped_published_and_acknowledged_after_the_confirm(sessio
     assert session.frames() == [wire.Ack(session=session.session, message_id="g.1")]
 
 
+def test_a_broker_that_just_came_up_may_not_know_its_campaigns_yet(session: Node) -> None:
+    """RabbitMQ that was killed takes messages before it has found the ways to its streams: the agent says it again."""
+    session.now += Limits().routes_s - 1.0
+    session.reports(RESULT).broker_answers(Outcome.UNROUTABLE)
+    assert session.frames() == [wire.Knock()]
+    session.opens().reports(RESULT).broker_answers()
+    assert session.frames() == [wire.Ack(session=session.session, message_id="g.1")]
+
+
 def test_a_report_of_a_campaign_that_the_broker_does_not_know_is_refused(session: Node) -> None:
+    session.now += Limits().routes_s
     session.reports(RESULT).broker_answers(Outcome.UNROUTABLE)
     assert session.frames() == [
         wire.Ack(session=session.session, message_id="g.1", refused="unknown_campaign")

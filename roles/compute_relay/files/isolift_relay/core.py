@@ -116,7 +116,7 @@ class Relay:
             vm.step(Kind.CHANNEL_DOWN)
 
     def _on_broker_up(self, _event: BrokerUp) -> None:
-        self._desk.broker_up = True
+        self._desk.broker_up, self._desk.broker_up_at = True, self._desk.now
         for vm in self._desk.vms.values():
             self._desk.emit(Bind(vm.uuid))
         for vm in self._desk.vms.values():
