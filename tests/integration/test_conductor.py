@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,16 +22,14 @@ from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conduc
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import Coordinator
 from ansible_collections.isolift.vm.plugins.module_utils.records import Claim
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Request, Result
+from lab.waiting import wait_until
 
 SUCCEEDED = Result("succeeded", version_before="1.0.0", version_after=TARGET, exit_code=0)
 PATIENCE_S = 60.0
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up, f"waited for {what}"
-        time.sleep(0.05)
+    wait_until(condition, what=what, timeout=PATIENCE_S)
 
 
 class Run:
