@@ -27,14 +27,18 @@ from ansible_collections.isolift.vm.plugins.module_utils.conditions import Condi
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
-from ansible_collections.isolift.vm.plugins.module_utils.report import lines_of, sum_line, summary_of
+from ansible_collections.isolift.vm.plugins.module_utils.report import (
+    closing_lines,
+    sum_line,
+    summary_of,
+)
 from ansible_collections.isolift.vm.plugins.module_utils.text import printable
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 
 SPEC: dict[str, dict[str, Any]] = {**ARGUMENT_SPEC, "campaign_id": {"type": "str", "required": True}}
 
-CALLBACK = "isolift.vm.upgrade_results"
 SHOW_EVERY_S = 10.0
+SHOW_UNCHANGED_EVERY_S = 60.0
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -69,7 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 f"conducts it: {resume}"
             ) from error
         summary = summary_of(campaign)
-        return {"changed": not self._task.check_mode, "table": lines_of(summary), **summary}
+        return {"changed": not self._task.check_mode, "table": closing_lines(summary), **summary}
 
     def _conduct(self, options: BrokerOptions, campaign_id: str) -> Campaign:
         def say(text: str) -> None:
@@ -86,16 +90,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return conductor.run()
 
     def _watch(self) -> Callable[[Campaign], None]:
-        """Where no callback shows the results, show the counts now and then."""
-        if CALLBACK in C.CALLBACKS_ENABLED:
-            return lambda campaign: None
-        shown_at = time.monotonic()
+        """Show the counts now and then: often while they change, else seldom."""
+        shown, shown_at = "", time.monotonic()
 
         def watch(campaign: Campaign) -> None:
-            nonlocal shown_at
-            if time.monotonic() - shown_at >= SHOW_EVERY_S:
-                shown_at = time.monotonic()
-                self._display.display(sum_line(campaign.counts()))
+            nonlocal shown, shown_at
+            silent = time.monotonic() - shown_at
+            if silent < SHOW_EVERY_S:
+                return
+            counts = sum_line(campaign.counts())
+            if counts != shown or silent >= SHOW_UNCHANGED_EVERY_S:
+                shown, shown_at = counts, time.monotonic()
+                self._display.display(counts)
 
         return watch
 

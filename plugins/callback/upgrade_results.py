@@ -13,7 +13,8 @@ author:
   - The isolift.vm authors (@isolift)
 description:
   - While M(isolift.vm.upgrade_coordinate) runs, this callback reads the campaign's journal from the broker and shows each change by
-    VM and upgrade ID. When the task ends it shows the table of all upgrades.
+    VM and upgrade ID. When the task ends it shows the closing table. Of more than 200 upgrades that table has only those that did not
+    succeed, 200 at most; the playbook C(isolift.vm.status) with the campaign's ID lists them all.
   - It finds the broker by the options of the M(isolift.vm.upgrade_start) or M(isolift.vm.upgrade_info) task before it in the same playbook,
     so it needs no settings of its own.
   - Where it cannot read the journal it says so once and shows the table from the task's own result.
@@ -23,9 +24,9 @@ requirements:
 options:
   live:
     description:
-      - V(all) shows every change of every VM, and the counts where nothing changed for a while.
+      - V(all) shows every change of every VM.
       - V(outcomes) shows each VM's outcome.
-      - V(summary) shows the counts from time to time.
+      - V(summary) leaves it at the counts, which M(isolift.vm.upgrade_coordinate) shows from time to time in any case, and reads nothing.
       - V(auto) is V(all) for up to 20 VMs, V(outcomes) for up to 200, and V(summary) for more.
     type: str
     choices: [auto, all, outcomes, summary]
@@ -53,10 +54,10 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import Br
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.records import RECORDS
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
+    LISTED_MOST,
+    closing_lines,
     line,
-    lines_of,
     result_of,
-    sum_line,
     summary_of,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
@@ -67,10 +68,11 @@ START = "isolift.vm.upgrade_start"
 INFO = "isolift.vm.upgrade_info"
 COORDINATE = "isolift.vm.upgrade_coordinate"
 
-SUMMARY_EVERY_S = 10.0
+CHANGES_MOST = 20
+"""Most VMs of a campaign of which every change is shown if nothing else was asked for; of up to `LISTED_MOST` the outcomes are."""
+
 FINISH_S = 10.0
 """Seconds to wait for the journal's end once the coordinator is done."""
-
 
 RETRY_S = 2.0
 """Seconds between two tries to connect to a broker that is away."""
@@ -87,6 +89,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._campaign_id = ""
+        self._vms = 0
         self._broker: BrokerOptions | None = None
         self._follower: Follower | None = None
         self._warned = False
@@ -98,7 +101,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if PIKA_ERROR is not None:
             self._warn("the Python library pika is missing on the control node")
             return
-        live = Live(self.get_option("live"), self._display.display)
+        mode = self.mode(self.get_option("live"), self._vms)
+        if mode == "summary":
+            return  # to read every record a second time would cost as much as the coordinator's own work
+        live = Live(mode, self._display.display)
         self._follower = Follower(self._broker, self._campaign_id, live)
         self._follower.start()
 
@@ -115,6 +121,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if _name(result.task) == COORDINATE:
             self._close([])
 
+    @staticmethod
+    def mode(live: str, vms: int) -> str:
+        """How a campaign of so many VMs is shown under that option."""
+        if live != "auto":
+            return live
+        if vms > LISTED_MOST:
+            return "summary"
+        return "outcomes" if vms > CHANGES_MOST else "all"
+
     def _learn(self, result: Any) -> None:
         campaign = result.result.get("campaign") or result.result
         arguments = result.task_fields.get("args") or {}
@@ -126,6 +141,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             values["broker_port"] = int(values["broker_port"])
         values["broker_timeout"] = float(values["broker_timeout"])
         self._campaign_id = campaign["campaign_id"]
+        self._vms = int(campaign.get("selected") or 0)
         self._broker = BrokerOptions.from_arguments(values)
 
     def _close(self, fallback: list[str]) -> None:
@@ -137,8 +153,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             elif self._follower.complete or not fallback:
                 lines = self._follower.table()
             self._follower = None
-        for text in ["", *lines]:
-            self._display.display(text)
+        if lines:
+            self._display.display("\n".join(["", *lines]))
 
     def _warn(self, problem: str) -> None:
         if not self._warned:
@@ -147,52 +163,26 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
 
 class Live:
-    """What is shown while the campaign runs."""
+    """What is shown of the VMs while the campaign runs: ``all`` changes, or the ``outcomes``."""
 
     def __init__(self, mode: str, show: Callable[[str], None]) -> None:
         self._mode = mode
         self._show = show
         self._shown: dict[str, State] = {}
         self._began = time.monotonic()
-        self._spoke_at = self._began
 
     def changed(self, campaign: Campaign, vms: set[str]) -> None:
         """Show what there is to show of the upgrades that changed."""
-        mode = self._mode if self._mode != "auto" else _mode_for(len(campaign.upgrades))
-        if mode == "summary":
-            self._summary(campaign)
-            return
-        shown = False
         for vm in sorted(vms, key=lambda uuid: campaign.upgrades[uuid].name):
             upgrade = campaign.upgrades[vm]
-            if self._shown.get(vm) is not upgrade.state and (upgrade.final or mode == "all"):
+            if self._shown.get(vm) is not upgrade.state and (upgrade.final or self._mode == "all"):
                 self._shown[vm] = upgrade.state
-                self._say(line(result_of(upgrade)))
-                shown = True
-        if shown:
-            self._spoke_at = time.monotonic()
-        elif campaign.sealed and not campaign.finished:
-            self._summary(campaign)
-
-    def _summary(self, campaign: Campaign) -> None:
-        now = time.monotonic()
-        if now - self._spoke_at >= SUMMARY_EVERY_S:
-            self._spoke_at = now
-            self._say(sum_line(campaign.counts()))
-
-    def _say(self, text: str) -> None:
-        self._show(f"[{time.monotonic() - self._began:6.1f} s] {text}")
+                self._show(f"[{time.monotonic() - self._began:6.1f} s] {line(result_of(upgrade))}")
 
 
 def _name(task: Any) -> str:
     """The full name of a task's action, also where the play uses a short one."""
     return str(task.resolved_action or task.action)
-
-
-def _mode_for(vms: int) -> str:
-    if vms <= 20:
-        return "all"
-    return "outcomes" if vms <= 200 else "summary"
 
 
 class Follower:
@@ -225,7 +215,7 @@ class Follower:
 
     def table(self) -> list[str]:
         """The closing table."""
-        return lines_of(summary_of(self._campaign))
+        return closing_lines(summary_of(self._campaign))
 
     def _run(self) -> None:
         while not self._campaign.closed and time.monotonic() < self._finish_by:

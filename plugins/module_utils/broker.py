@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable
+from itertools import takewhile
+from typing import Any, Callable, Iterable, Iterator, List
 
 from .broker_errors import BrokerError, BrokerLost, NoSuchStream, QueueLocked
 from .broker_link import PIKA_ERROR, Link
 from .broker_options import ARGUMENT_SPEC, BrokerOptions
 from .topology import CAMPAIGNS, JOURNAL_EXCHANGE, PRESENCE_EXCHANGE
+from .wire import BUNDLE_LIMIT, bundled, unbundled
 
 __all__ = [
     "ARGUMENT_SPEC",
@@ -54,6 +56,33 @@ class Delivery:
     body: bytes
 
 
+Bundle = List[Publication]
+"""What is published together: records of one stream, or a single command."""
+
+
+def bundles(publications: Iterable[Publication]) -> Iterator[Bundle]:
+    """The publications in their order, records that follow each other into the same stream together."""
+    bundle: Bundle = []
+    size = 0
+    for publication in publications:
+        fits = size + len(publication.body) < BUNDLE_LIMIT and publication.exchange == JOURNAL_EXCHANGE
+        if bundle and not (fits and _route(publication) == _route(bundle[0])):
+            yield bundle
+            bundle, size = [], 0
+        bundle.append(publication)
+        size += len(publication.body) + 1
+    if bundle:
+        yield bundle
+
+
+def _route(publication: Publication) -> tuple[str, str]:
+    return publication.exchange, publication.key
+
+
+def _body(bundle: Bundle) -> bytes:
+    return bundled([publication.body for publication in bundle])
+
+
 class Broker:
     """One connection. Use it as a context manager.
 
@@ -69,7 +98,7 @@ class Broker:
         self._inbox: deque[Delivery] = deque()
         self._unacked: dict[Any, int] = {}
         self._next_tag = 1
-        self._unconfirmed: dict[int, Publication] = {}
+        self._unconfirmed: dict[int, Bundle] = {}
         self._returned: list[Publication] = []
 
     def __enter__(self) -> Broker:
@@ -117,20 +146,20 @@ class Broker:
         :returns: those that no queue took.
         """
         self._returned = []
-        for publication in publications:
+        for bundle in bundles(publications):
             if len(self._unconfirmed) >= WINDOW:
                 self._link.wait(lambda: len(self._unconfirmed) <= WINDOW // 2, "to confirm publications")
-            self._unconfirmed[self._next_tag] = publication
+            self._unconfirmed[self._next_tag] = bundle
             self._next_tag += 1
-            self._link.publish(self._channel, publication.exchange, publication.key, publication.body)
+            self._link.publish(self._channel, *_route(bundle[0]), _body(bundle))
         self._link.wait(lambda: not self._unconfirmed, "to confirm publications")
         return self._returned
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         # The broker returns a message before it confirms it, so it is still among the unconfirmed.
-        for publication in self._unconfirmed.values():
-            if publication.key == method.routing_key and publication.body == body:
-                self._returned.append(publication)
+        for bundle in self._unconfirmed.values():
+            if bundle[0].key == method.routing_key and _body(bundle) == body:
+                self._returned.extend(bundle)
                 return
 
     def _on_confirm(self, frame: Any) -> None:
@@ -141,7 +170,7 @@ class Broker:
             )
             return
         if method.multiple:
-            for tag in [tag for tag in self._unconfirmed if tag <= method.delivery_tag]:
+            for tag in list(takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed)):
                 del self._unconfirmed[tag]
         else:
             self._unconfirmed.pop(method.delivery_tag, None)
@@ -253,7 +282,9 @@ class Broker:
         self._link.request("basic_qos", channel, prefetch_count=prefetch)
 
         def on_message(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
-            take(Delivery(queue, int((properties.headers or {}).get("x-stream-offset", -1)), body))
+            at = int((properties.headers or {}).get("x-stream-offset", -1))
+            for message in unbundled(body):
+                take(Delivery(queue, at, message))
             self._unacked[channel] = method.delivery_tag
             self._link.wake()
 

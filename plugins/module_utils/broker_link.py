@@ -21,6 +21,11 @@ try:
     from pika.adapters.select_connection import IOLoop
     from pika.exceptions import AMQPError, ChannelClosedByBroker
 
+    from .coalescing import Coalescing
+
+    class _Connection(Coalescing, pika.SelectConnection):
+        """The fastest of pika's connections, made faster."""
+
     PIKA_ERROR: str | None = None
 except ImportError:
     PIKA_ERROR = traceback.format_exc()
@@ -65,6 +70,7 @@ class Link:
         self._problem: BrokerError | None = None
         self._ended: BrokerError | None = None
         self._closing = False
+        self._woken = False
 
     def open(self) -> None:
         """Connect to the first node that accepts us.
@@ -88,8 +94,9 @@ class Link:
 
     def _connect(self, node: BrokerOptions) -> None:
         self.options, self._ended, self._problem, self._closing = node, None, None, False
+        self._woken = False
         self._persistent = pika.BasicProperties(delivery_mode=2, content_type="application/json")
-        self._connection = pika.SelectConnection(
+        self._connection = _Connection(
             _parameters(node, node.timeout / len(self._nodes)),
             on_open_callback=lambda _connection: self.wake(),
             on_open_error_callback=lambda _connection, error: self._end(not_connected(str(node), error)),
@@ -197,7 +204,9 @@ class Link:
 
     def wake(self) -> None:
         """Let `run` return."""
-        self._connection.ioloop.stop()
+        if not self._woken:  # every stop of the loop is a system call
+            self._woken = True
+            self._connection.ioloop.stop()
 
     def fail(self, problem: BrokerError) -> None:
         """Let whoever waits have this problem."""
@@ -215,6 +224,7 @@ class Link:
         timer = loop.call_later(timeout, loop.stop)
         loop.start()
         loop.remove_timeout(timer)
+        self._woken = False
 
     def _raise(self, problem: BrokerError) -> NoReturn:
         self._problem = None

@@ -21,7 +21,7 @@ from .upgrade import NEVER, REFUSALS_BORNE, Upgrade
 from .wire import Cancel, Facts, Message, Notification, Payload, Scalar, Start
 
 RESEND_S = PATIENCE_S
-"""Seconds until an unacknowledged command is sent again; doubled each time up to `RESEND_MOST_S`. Presence resends at once."""
+"""Seconds until an unacknowledged command is sent again, longer in a large campaign (`Fold.patience_s`); doubled each time up to `RESEND_MOST_S`. Presence resends at once."""
 
 RESEND_MOST_S = 300.0
 
@@ -327,7 +327,7 @@ class Campaign(Fold):
 
     def _next_try(self, upgrade: Upgrade) -> float:
         upgrade.tries += 1
-        return min(RESEND_S * 2.0 ** (upgrade.tries - 1), RESEND_MOST_S)
+        return min(self.patience_s * 2.0 ** (upgrade.tries - 1), max(self.patience_s, RESEND_MOST_S))
 
     def _judged(self, upgrade: Upgrade, now: float, judge: Judge) -> Effect:
         facts: dict[str, Scalar] = dict(upgrade.facts or {})

@@ -33,6 +33,10 @@ ATTEMPT = 1
 CANCEL = "cancel"
 """The action of a `Control` record that cancels, and the stage at which upgrades end by it."""
 
+AT_ONCE = 5000
+"""VMs to which commands are surely handed over, and acknowledged, within `PATIENCE_S`. To send again what only waits for its turn would double
+the load at the moment when it is highest."""
+
 PATIENCE_S = 20.0
 """Seconds that a new coordinator gives to what the one before it sent, before it sends the same again."""
 
@@ -116,7 +120,7 @@ class Fold:
     def _apply_claim(self, payload: Claim, message: Message) -> None:
         if message.epoch <= self.epoch:
             return
-        self._starts_from = self._claimed_at + PATIENCE_S if self.epoch else 0.0
+        self._starts_from = self._claimed_at + self.patience_s if self.epoch else 0.0
         self.epoch, self.claimed_by, self._claimed_at = message.epoch, payload.nonce, message.created_at
         self.claimed_on = payload.host
         self._new_claim()
@@ -164,6 +168,11 @@ class Fold:
             self._open -= 1
         self._changed.add(upgrade.vm)
         return upgrade
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that a command gets until it is taken as lost: longer in a large campaign, where all may be on their way at once."""
+        return PATIENCE_S * max(1.0, len(self.upgrades) / AT_ONCE)
 
     @property
     def policy(self) -> Opened:

@@ -84,6 +84,12 @@ def ids_over(
     return over
 
 
+def of_upgrade(bodies: Iterable[bytes], upgrade_id: str) -> list[bytes]:
+    """Those of one journal's records that are about this upgrade or about the campaign as a whole, told apart without decoding them."""
+    wanted = (f'"upgrade_id":"{upgrade_id}"'.encode(), b'"upgrade_id":""')
+    return [body for body in bodies if wanted[0] in body or wanted[1] in body]
+
+
 def history_of(bodies: Iterable[bytes], upgrade_id: str) -> list[dict[str, Any]]:
     """Every record of one upgrade in order, as plain data that is safe to show."""
     return [

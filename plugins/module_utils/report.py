@@ -14,6 +14,9 @@ from .states import State
 from .text import printable
 from .upgrade import Upgrade
 
+LISTED_MOST = 200
+"""Most upgrades that are listed one by one where nobody asked for all of them."""
+
 _COLUMNS = ("UPGRADE ID", "VM", "NODE", "OUTCOME", "VERSION", "TIME", "REASON")
 _CAMPAIGN_COLUMNS = ("CAMPAIGN ID", "COMPONENT", "VERSION", "STATE", "OPENED", "BY", "OUTCOMES")
 
@@ -89,6 +92,8 @@ _STAGES: Mapping[str, str] = {
 }
 """By stage, what the table says before the reason; nothing where the reason says it all. Others are shown as they are."""
 
+_WELL = (State.SUCCEEDED.value, State.UP_TO_DATE.value)
+
 _PLAIN_REASONS = {State.DECLINED: "the user said no"}
 
 
@@ -134,10 +139,30 @@ def summary_of(campaign: Campaign) -> dict[str, Any]:
 
 
 def lines_of(summary: Mapping[str, Any]) -> list[str]:
-    """The closing table of a campaign: its upgrades, and the counts as the last line."""
+    """The whole table of a campaign: its upgrades, and the counts as the last line."""
+    return [*table(summary["results"]), *_late(summary), sum_line(summary["counts"])]
+
+
+def closing_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What is shown of a campaign at its end: the whole table, or of a large one what did not go well, and the counts as the last line."""
+    results = summary["results"]
+    if len(results) <= LISTED_MOST:
+        return lines_of(summary)
+    odd = [result for result in results if result["state"] not in _WELL]
+    listed = odd[:LISTED_MOST]
+    rest = f"{len(results) - len(listed)} more are not listed here, {len(odd) - len(listed)} of which did not succeed"
+    everything = f"status.yml -e campaign_id={summary['campaign_id']} lists all"
+    return [
+        *(table(listed) if listed else []),
+        f"{rest}: {everything}",
+        *_late(summary),
+        sum_line(summary["counts"]),
+    ]
+
+
+def _late(summary: Mapping[str, Any]) -> list[str]:
     late = sum(bool(result["late_outcome"]) for result in summary["results"])
-    note = [f"{late} of them reported another outcome later"] if late else []
-    return [*table(summary["results"]), *note, sum_line(summary["counts"])]
+    return [f"{late} of them reported another outcome later"] if late else []
 
 
 def line(result: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ class Event(str, Enum):
     REQUEST = "request"
     HELD = "held"
     NOTIFIED = "notified"
-    CONFIRMED = "confirm, verifying"
+    CONFIRMED = "confirm"
     INSTALLING = "installing"
 
 

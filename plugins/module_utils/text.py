@@ -16,6 +16,8 @@ def printable(raw: str, limit: int = 300) -> str:
 
     A line break becomes a space. Longer text ends in ``…``.
     """
+    if len(raw) <= limit and raw.isprintable():
+        return raw
     shown: list[str] = []
     length = 0
     for character in raw[: limit + 1]:

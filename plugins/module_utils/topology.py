@@ -9,6 +9,8 @@ relay and coordinator its own exclusive queue.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .ids import journal_key
 
 VM_EXCHANGE = "isolift.vm"
@@ -27,6 +29,7 @@ RELAY_QUEUE_PREFIX = "isolift.relay."
 COORDINATOR_QUEUE_PREFIX = "isolift.coordinator."
 
 
+@lru_cache(maxsize=64)
 def journal(any_id: str) -> str:
     """The name of the stream, and its routing key, that holds the campaign of this campaign or upgrade ID.
 

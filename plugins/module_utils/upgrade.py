@@ -41,9 +41,6 @@ UNKNOWN_UPGRADE = "unknown_upgrade"
 REFUSALS_BORNE = 2
 """Refused guest messages that an upgrade survives; a serial line can be garbled once or twice, a third is the guest's doing."""
 
-STAGES = {"verifying": Event.CONFIRMED, "installing": Event.INSTALLING}
-"""What the stages of an agent's progress mean. A permit may run out during the first, and then the agent asks again."""
-
 
 class Upgrade:
     """One VM in one campaign.
@@ -287,8 +284,7 @@ def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> b
         upgrade.busy_with = payload.detail
         upgrade.reason = f"the VM is busy with upgrade {payload.detail}"
         return True
-    event = STAGES.get(payload.stage)
-    return event is not None and upgrade._move(event, at)
+    return payload.stage == "installing" and upgrade._move(Event.INSTALLING, at)
 
 
 def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, Callable, Mapping, Type, TypeVar, Union
+from typing import Any, Callable, Mapping, Sequence, Type, TypeVar, Union
 
 SCHEMA = 1
 """Version of the format. It changes only when an old reader could misread a new message."""
@@ -25,6 +25,9 @@ MESSAGE_LIMIT = 64 * 1024
 
 FRAME_LIMIT = MESSAGE_LIMIT + 1024
 """Most bytes that one line on the socket may have, its newline not counted."""
+
+BUNDLE_LIMIT = MESSAGE_LIMIT
+"""Most bytes of a bundle: messages of one stream that are published together, one on each line."""
 
 LOG_TAIL_LIMIT = 4096
 """Most characters of an installer's log that a result carries."""
@@ -237,7 +240,7 @@ class Confirmation(Payload):
 
 @dataclass(frozen=True)
 class Progress(Payload):
-    """A change of stage: ``verifying``, ``installing`` or ``busy`` (``detail`` is then the other upgrade's ID)."""
+    """A change of stage that no other message tells: ``installing``, or ``busy`` (``detail`` is then the other upgrade's ID)."""
 
     TYPE = "progress"
     stage: str = field(metadata=text(32))
@@ -414,6 +417,16 @@ def decode(data: bytes, types: Registry = MESSAGES) -> Message:
     return _message(_load(data, MESSAGE_LIMIT), types)
 
 
+def bundled(messages: Sequence[bytes]) -> bytes:
+    """Encoded messages as one bundle. None of them holds a newline."""
+    return b"\n".join(messages)
+
+
+def unbundled(bundle: bytes) -> list[bytes]:
+    """The encoded messages of a bundle, in their order; a message by itself is a bundle too."""
+    return bundle.split(b"\n")
+
+
 def encode_frame(frame: Payload) -> bytes:
     """The frame as one line, newline included.
 
@@ -507,7 +520,7 @@ def _apply(kind: type, name: str, check: Check, value: Any) -> Any:
 
 
 def _dump(body: dict[str, Any], limit: int) -> bytes:
-    data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    data = _ENCODER.encode(body).encode("utf-8")
     if len(data) > limit:
         raise WireError("too_long", f"{len(data)} bytes, at most {limit} are allowed")
     return data
@@ -517,7 +530,7 @@ def _load(data: bytes, limit: int) -> dict[str, Any]:
     if len(data) > limit:
         raise WireError("too_long", f"{len(data)} bytes, at most {limit} are allowed")
     try:
-        body = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        body = _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise WireError("not_json", str(error)[:200]) from error
     if not isinstance(body, dict):
@@ -527,3 +540,8 @@ def _load(data: bytes, limit: int) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.dumps and json.loads would make new ones for every message.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -156,7 +156,8 @@ results:
       description: Another outcome that the agent reported after RV(results[].state) was final. Empty if it did not.
       type: str
 table:
-  description: The results as lines of a plain text table, the sum as the last line.
+  description: The results as lines of a plain text table, the sum as the last line. Of more than 200 it has those that did not succeed,
+    200 at most.
   returned: success
   type: list
   elements: str

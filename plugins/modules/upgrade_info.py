@@ -227,7 +227,13 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     BrokerOptions,
     NoSuchStream,
 )
-from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, course, fold, history_of
+from ansible_collections.isolift.vm.plugins.module_utils.history import (
+    campaigns_of,
+    course,
+    fold,
+    history_of,
+    of_upgrade,
+)
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
     campaign_table,
     lines_of,
@@ -261,6 +267,8 @@ def info(arguments: dict[str, Any]) -> dict[str, Any]:
                 f"the broker knows no campaign of the ID {wanted}. If its run was stopped before the start was sent, nothing was "
                 "started: run it anew; isolift.vm.cleanup ejects discs that it may have left"
             ) from error
+    if arguments["upgrade_id"]:
+        records = of_upgrade(records, wanted)
     campaign = fold(records)
     if not arguments["upgrade_id"]:
         summary = summary_of(campaign)

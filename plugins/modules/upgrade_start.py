@@ -347,6 +347,8 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "deadline": opened.deadline,
         "selected": len(arguments["vms"]),
         "started": len(arguments["vms"]) - len(endings),
+        # Ansible adds all arguments otherwise, and the list of VMs may be long.
+        "invocation": {"module_args": {name: value for name, value in arguments.items() if name != "vms"}},
     }
 
 

@@ -217,9 +217,13 @@ class _Connection:
                 self._awaited.append(_Awaited(True, unit.channel, unit.tag, hit))
 
     def _met(self, stop: Stop, body: bytes) -> Hit | None:
-        try:
-            message = json.loads(body)
-        except ValueError:
-            return None
-        found = self._interceptor.take(stop, message) if isinstance(message, dict) else None
-        return Hit(found, message, self) if found else None
+        """The hit that one of the messages of ``body``, a line each, causes."""
+        for line in body.splitlines():
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue
+            found = self._interceptor.take(stop, message) if isinstance(message, dict) else None
+            if found:
+                return Hit(found, message, self)
+        return None

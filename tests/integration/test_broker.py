@@ -213,16 +213,34 @@ def test_streams_read_one_after_the_other_are_not_mixed_up(
 
 def test_a_stream_is_followed_while_it_grows(journals_of_test: Journals, broker: Broker) -> None:
     stream = journals_of_test.stream(broker)
-    append(broker, stream, bodies(3))
+    for body in bodies(3):
+        append(broker, stream, [body])
     reader = journals_of_test.connect()
     assert reader.read(stream) == 2
-    append(broker, stream, bodies(2, "later"))
+    for body in bodies(2, "later"):
+        append(broker, stream, [body])
     found: list[tuple[int, bytes]] = []
     give_up = time.monotonic() + 15
     while len(found) < 5 and time.monotonic() < give_up:
         found += [(delivery.offset, delivery.body) for delivery in reader.poll(1.0)]
     assert found == list(enumerate(bodies(3) + bodies(2, "later")))
     assert reader.poll(0.0) == []
+
+
+def test_records_that_are_published_together_are_one_message_of_the_stream(
+    journals_of_test: Journals, broker: Broker
+) -> None:
+    stream = journals_of_test.stream(broker)
+    append(broker, stream, bodies(3))
+    append(broker, stream, bodies(2, "later"))
+    reader = journals_of_test.connect()
+    assert reader.read(stream) == 1
+    found: list[tuple[int, bytes]] = []
+    give_up = time.monotonic() + 15
+    while len(found) < 5 and time.monotonic() < give_up:
+        found += [(delivery.offset, delivery.body) for delivery in reader.poll(1.0)]
+    assert found == [(0, body) for body in bodies(3)] + [(1, body) for body in bodies(2, "later")]
+    assert reader.read_all(stream) == bodies(3) + bodies(2, "later")
 
 
 def test_polling_a_quiet_stream_takes_the_time_that_was_given_and_no_more(

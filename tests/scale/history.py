@@ -30,7 +30,6 @@ def course() -> Iterator[Payload]:
     yield Notified(_NONCE, 1, time.time() + _DAY_S)
     yield wire.Delivered("notification", f"{_NONCE}.2")
     yield wire.Confirmation(1, "confirm", "policy")
-    yield wire.Progress("verifying")
     yield wire.Progress("installing")
     yield wire.Result("succeeded", "", "", "", "1.0.0", TARGET, 0, 1.5, "installer: done\n" * 6)
 

@@ -65,7 +65,6 @@ def test_happy_path() -> None:
 
     core.command(permit(7))
     assert core.sent(Confirmation) == [Confirmation(7, "confirm", "policy")]
-    assert core.sent(Progress) == [Progress("verifying")]
     assert core.found(Prepare) and not core.found(Ask)
 
     core.do(Prepared(UPGRADE, unmounted=True))
@@ -95,10 +94,8 @@ def test_messages_bear_the_upgrade_and_are_numbered() -> None:
     first = int(NOW * 1000)
     assert (message.message_id, message.created_at) == (f"gen.{first}", NOW)
     core.command(permit(), epoch=6)
-    assert [(item.message.message_id, item.message.epoch) for item in core.found(Transmit)] == [
-        (f"gen.{first + 1}", 6),
-        (f"gen.{first + 2}", 6),
-    ]
+    (answer,) = core.found(Transmit)
+    assert (answer.message.message_id, answer.message.epoch) == (f"gen.{first + 1}", 6)
 
 
 def test_up_to_date() -> None:

@@ -80,7 +80,6 @@ def test_upgrade(guest: Guest, relay: Relay) -> None:
             "request",
             "confirmation",
             "progress",
-            "progress",
             "result",
         ]
         numbers = [int(message.message_id.partition(".")[2]) for message in relay.messages]

@@ -64,7 +64,7 @@ def test_happy_path() -> None:
     (permit,) = rig.settle(1.0)
     assert permit.payload == Notification(1, BEGIN + 1.0 + PERMIT_S, "nonce-1")
     rig.relay(PERMIT_DELIVERED)
-    rig.agent(Confirmation(1, "confirm", "user"), Progress("verifying"))
+    rig.agent(Confirmation(1, "confirm", "user"))
     assert rig.state() is State.CONFIRMED
     rig.agent(Progress("installing"))
     assert rig.state() is State.INSTALLING

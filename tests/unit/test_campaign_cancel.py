@@ -71,7 +71,7 @@ def brought_to(state: State) -> Rig:
         notified(rig)
         rig.relay(PERMIT_DELIVERED)
         if state is not State.NOTIFIED:
-            rig.agent(Confirmation(1, "confirm"), Progress("verifying"))
+            rig.agent(Confirmation(1, "confirm"))
         if state is State.INSTALLING:
             rig.agent(Progress("installing"))
     assert rig.state() is state

@@ -85,7 +85,7 @@ def test_a_user_who_agrees_after_the_permit_ran_out_is_judged_anew() -> None:
 def test_a_permit_that_runs_out_while_the_disc_is_verified_is_replaced_too() -> None:
     rig = Rig()
     notified(rig)
-    rig.agent(Confirmation(1, "confirm"), Progress("verifying"))
+    rig.agent(Confirmation(1, "confirm"))
     rig.now += PERMIT_S
     rig.agent(Request("1.0.0", consent_given=True))
     (permit,) = rig.settle()
@@ -97,7 +97,7 @@ def test_no_permit_follows_once_the_installer_may_have_run() -> None:
     rig = Rig()
     notified(rig)
     again = rig.agent(REQUEST)
-    rig.agent(Confirmation(1, "confirm"), Progress("verifying"), Progress("installing"))
+    rig.agent(Confirmation(1, "confirm"), Progress("installing"))
     assert rig.state() is State.INSTALLING
     rig.append(again)
     assert not rig.settle(PERMIT_S)

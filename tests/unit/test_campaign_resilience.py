@@ -43,7 +43,7 @@ def brought_to(state: State, rig: Rig) -> None:
         rig.relay(START_DELIVERED)
         return
     notified(rig)
-    rig.agent(Confirmation(1, "confirm"), Progress("verifying"))
+    rig.agent(Confirmation(1, "confirm"))
     if state is State.INSTALLING:
         rig.agent(Progress("installing"))
     assert rig.state() is state

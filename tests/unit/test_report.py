@@ -18,9 +18,12 @@ from unit.safety import harmless
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.media import Reason
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
+    LISTED_MOST,
     REASONS,
     campaign_table,
+    closing_lines,
     line,
+    lines_of,
     result_of,
     sum_line,
     summary_of,
@@ -115,6 +118,40 @@ def test_a_summary_says_what_the_campaign_is_and_adds_up() -> None:
     assert sum_line(summary["counts"]) == (
         "5 selected = 1 succeeded + 1 failed + 1 declined + 1 ineligible + 1 unreachable"
     )
+
+
+def many(outcomes: dict[str, int]) -> dict[str, Any]:
+    """The summary of a campaign with so many upgrades of each outcome."""
+    pattern = results()[0]
+    upgrades = [{**pattern, "state": state} for state, count in outcomes.items() for _each in range(count)]
+    return {"campaign_id": CAMPAIGN, "results": upgrades, "counts": outcomes}
+
+
+def test_a_small_campaign_is_listed_as_a_whole_at_its_end() -> None:
+    summary = many({"succeeded": LISTED_MOST - 1, "failed": 1})
+    assert closing_lines(summary) == lines_of(summary)
+    assert len(closing_lines(summary)) == 1 + LISTED_MOST + 1
+
+
+def test_of_a_large_campaign_what_did_not_go_well_is_listed() -> None:
+    header, *listed, rest, total = closing_lines(many({"succeeded": 9000, "up_to_date": 500, "failed": 3}))
+    assert header.startswith("UPGRADE ID") and len(listed) == 3 and all(" failed " in line for line in listed)
+    assert rest == (
+        f"9500 more are not listed here, 0 of which did not succeed: status.yml -e campaign_id={CAMPAIGN} lists all"
+    )
+    assert total == "9503 selected = 9000 succeeded + 500 up_to_date + 3 failed"
+
+
+def test_the_closing_table_of_a_failed_fleet_is_bounded_and_says_so() -> None:
+    lines = closing_lines(many({"succeeded": 10, "failed": 5000}))
+    assert len(lines) == 1 + LISTED_MOST + 2
+    assert lines[-2].startswith(
+        f"{5010 - LISTED_MOST} more are not listed here, {5000 - LISTED_MOST} of which did not succeed"
+    )
+
+
+def test_a_large_campaign_that_went_well_is_two_lines() -> None:
+    assert len(closing_lines(many({"succeeded": 10_000}))) == 2
 
 
 def test_a_campaign_that_was_never_opened_has_a_summary_too() -> None:

@@ -83,7 +83,6 @@ CASES = {
     "confirm": Case(Confirmation(1, "confirm"), Event.CONFIRMED),
     "decline": Case(Confirmation(1, "decline"), None, frozenset({"delivered", "reason"}), NOTIFIED),
     "perhaps": Case(Confirmation(1, "perhaps"), None, frozenset({"delivered", "reason"}), NOTIFIED),
-    "verifying": Case(Progress("verifying"), Event.CONFIRMED),
     "installing": Case(Progress("installing"), Event.INSTALLING),
     "busy": Case(Progress("busy", "other"), None, frozenset({"reason", "busy_with"}), EVERYWHERE),
     "unknown stage": Case(Progress("dreaming")),

@@ -109,6 +109,12 @@ def test_a_message_is_the_same_bytes_in_a_frame(message: wire.Message) -> None:
     assert wire.encode(message) in wire.encode_frame(carry)
 
 
+@given(st.lists(values.messages(), min_size=1, max_size=5))
+def test_a_bundle_falls_apart_into_its_messages(messages: list[wire.Message]) -> None:
+    encoded = [wire.encode(message) for message in messages]
+    assert wire.unbundled(wire.bundled(encoded)) == encoded
+
+
 @given(values.messages(), st.dictionaries(st.text().map("x-{}".format), JSON, max_size=3))
 def test_unknown_fields_are_ignored_everywhere(message: wire.Message, more: dict[str, Any]) -> None:
     body = {**body_of(message), **more}

@@ -19,7 +19,8 @@ import pika
 import pika.exceptions
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from . import topology
+from . import topology, wire
+from .coalescing import Coalescing
 from .config import BrokerConfig, ConfigError
 from .events import Outcome
 
@@ -40,7 +41,13 @@ QUEUE_LIMIT = 10_000
 
 _WRONG_STATE = (pika.exceptions.ChannelWrongStateError, pika.exceptions.ConnectionWrongStateError)
 
+_TRANSIENT = pika.BasicProperties(content_type="application/json", delivery_mode=1)
+
 _log = logging.getLogger(__name__)
+
+
+class _Connection(Coalescing, AsyncioConnection):
+    """pika's connection on asyncio, made faster."""
 
 
 class Listener(NamedTuple):
@@ -112,7 +119,7 @@ class Broker:
     def announce(self, exchange: str, body: bytes) -> None:
         """Publishes transiently; nobody needs to listen."""
         if self._session is not None:
-            self._session.publish(None, exchange, "", body)
+            self._session.announce(exchange, body)
 
     def _do(self, call: Callable[[Any, str], object]) -> None:
         if self._session is not None:
@@ -151,6 +158,21 @@ class Broker:
         )
 
 
+class _Bundle:
+    """Records that go into one stream together."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.bodies: list[bytes] = []
+        self.size = 0
+
+    def add(self, token: int, body: bytes) -> None:
+        """One more."""
+        self.tokens.append(token)
+        self.bodies.append(body)
+        self.size += len(body) + 1
+
+
 class _Session:
     """One connection with one channel in confirm mode and one exclusive queue, which ends with it."""
 
@@ -165,7 +187,8 @@ class _Session:
         self._connection: Any = None
         self._channel: Any = None
         self._published = 0
-        self._unconfirmed: OrderedDict[int, int | None] = OrderedDict()  # delivery tag: token
+        self._unconfirmed: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # delivery tag: tokens
+        self._bundles: dict[tuple[str, str], _Bundle] = {}
         self._returned: set[int] = set()
 
     async def open(self, parameters: pika.ConnectionParameters, prefetch: int) -> None:
@@ -174,7 +197,7 @@ class _Session:
         :raises SessionLost: the broker refuses.
         """
         opened: asyncio.Future[Any] = self._loop.create_future()
-        self._connection = AsyncioConnection(
+        self._connection = _Connection(
             parameters,
             on_open_callback=lambda connection: _resolve(opened, connection),
             on_open_error_callback=lambda _connection, error: self._closed_for(
@@ -220,22 +243,39 @@ class _Session:
         except _WRONG_STATE as error:
             _log.debug("the session is ending: %r", error)  # _end was or will be called
 
-    def publish(self, token: int | None, exchange: str, key: str, body: bytes) -> None:
-        """Publishes; with a token persistently and mandatorily, without one unless too much waits already."""
-        if token is None and len(self._unconfirmed) >= OWED_LIMIT:
-            return
-        properties = pika.BasicProperties(
-            content_type="application/json",
-            delivery_mode=2 if token is not None else 1,
-            correlation_id=str(token) if token is not None else None,
-        )
+    def publish(self, token: int, exchange: str, key: str, body: bytes) -> None:
+        """Publishes persistently and mandatorily, together with what else goes the same way in this turn of the loop."""
+        bundle = self._bundles.get((exchange, key))
+        if bundle is not None and bundle.size + len(body) >= wire.BUNDLE_LIMIT:
+            self._publish_bundles()
+            bundle = None
+        if bundle is None:
+            if not self._bundles:
+                self._loop.call_soon(self._publish_bundles)
+            bundle = self._bundles[exchange, key] = _Bundle()
+        bundle.add(token, body)
+
+    def announce(self, exchange: str, body: bytes) -> None:
+        """Publishes transiently, unless too much waits already."""
+        if len(self._unconfirmed) < OWED_LIMIT:
+            self._send((), exchange, "", body, _TRANSIENT)
+
+    def _publish_bundles(self) -> None:
+        bundles, self._bundles = self._bundles, {}
+        for (exchange, key), bundle in bundles.items():
+            properties = pika.BasicProperties(
+                content_type="application/json", delivery_mode=2, correlation_id=str(bundle.tokens[0])
+            )
+            self._send(tuple(bundle.tokens), exchange, key, wire.bundled(bundle.bodies), properties)
+
+    def _send(self, tokens: tuple[int, ...], exchange: str, key: str, body: bytes, properties: Any) -> None:
         try:
-            self._channel.basic_publish(exchange, key, body, properties, mandatory=token is not None)
+            self._channel.basic_publish(exchange, key, body, properties, mandatory=bool(tokens))
         except _WRONG_STATE as error:
             _log.debug("the session is ending: %r", error)
             return
         self._published += 1
-        self._unconfirmed[self._published] = token
+        self._unconfirmed[self._published] = tokens
 
     async def _call(self, method: Callable[..., object], **arguments: Any) -> None:
         answered: asyncio.Future[Any] = self._loop.create_future()
@@ -267,12 +307,14 @@ class _Session:
         if method.multiple:
             tags = list(itertools.takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
         for tag in tags:
-            token = self._unconfirmed.pop(tag)
-            if token is None:
-                continue
-            unroutable = token in self._returned
-            self._returned.discard(token)
-            self._listener.published(token, Outcome.UNROUTABLE if unroutable else outcome)
+            tokens = self._unconfirmed.pop(tag)
+            if tokens and tokens[0] in self._returned:
+                self._returned.discard(tokens[0])
+                outcome_of_tag = Outcome.UNROUTABLE
+            else:
+                outcome_of_tag = outcome
+            for token in tokens:
+                self._listener.published(token, outcome_of_tag)
 
 
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:

@@ -18,6 +18,7 @@ from .wire import FRAME_LIMIT
 CONNECT_TIMEOUT_S = 5.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
+READ_SIZE = 64 * 1024
 WRITE_LIMIT = 512 * 1024
 """Most bytes that may wait for the guest to read them."""
 
@@ -129,8 +130,14 @@ class Channel:
             self._listener.line(line)
 
 
-class _Socket(asyncio.Protocol):
-    """The connection's end of asyncio."""
+class _Socket(asyncio.BufferedProtocol):
+    """The connection's end of asyncio.
+
+    All share one buffer, which is emptied as soon as it was filled: for every read of an `asyncio.Protocol` asyncio would reserve 256 KiB,
+    which takes five times as long as the read itself.
+    """
+
+    _buffer = memoryview(bytearray(READ_SIZE))
 
     def __init__(self, channel: Channel, closed: asyncio.Future[None]) -> None:
         self._channel = channel
@@ -142,8 +149,11 @@ class _Socket(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._channel.connected(transport)
 
-    def data_received(self, data: bytes) -> None:
-        for line in self._splitter.feed(data):
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        for line in self._splitter.feed(bytes(self._buffer[:nbytes])):
             self._channel.received(line)
 
     def connection_lost(self, exc: Exception | None) -> None:

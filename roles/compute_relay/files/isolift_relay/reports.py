@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from uuid import UUID
 
 from . import ids, topology, wire
@@ -153,10 +154,18 @@ class Reports:
 
 def _is_upgrade_of(vm: Vm, message: wire.Message) -> bool:
     """Whether the upgrade ID is the one that this VM has in this campaign; else it could write into another's history."""
+    return bool(message.upgrade_id) and message.upgrade_id == _upgrade_id(
+        message.campaign_id, vm.uuid, message.attempt
+    )
+
+
+@lru_cache(maxsize=1024)
+def _upgrade_id(campaign_id: str, vm: str, attempt: int) -> str:
+    """The ID that the upgrade of this VM has in this campaign; empty if there can be no such campaign."""
     try:
-        campaign = UUID(message.campaign_id)
+        campaign = UUID(campaign_id)
     except ValueError:
-        return False
-    if str(campaign) != message.campaign_id or campaign.version != 7:
-        return False
-    return message.upgrade_id == ids.upgrade_id(message.campaign_id, vm.uuid, message.attempt)
+        return ""
+    if str(campaign) != campaign_id or campaign.version != 7:
+        return ""
+    return ids.upgrade_id(campaign_id, vm, attempt)

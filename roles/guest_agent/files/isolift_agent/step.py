@@ -24,7 +24,7 @@ from .events import (
 )
 from .memory import Memory, Upgrade
 from .states import TRANSITIONS, Kind, State
-from .wire import Confirmation, Message, Payload, Progress, Result
+from .wire import Confirmation, Message, Payload, Result
 
 CONSENT_AUTO = "auto"
 CONSENT_ASK = "ask"
@@ -162,7 +162,6 @@ class Step:
         self.keep(moved)
         by = "policy" if moved.start.consent == CONSENT_AUTO else "user"
         self.report(moved.command, Confirmation(moved.permit, "confirm", by))
-        self.report(moved.command, Progress("verifying"))
         self.do(Prepare(moved))
 
 
