@@ -20,6 +20,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     BrokerError,
     BrokerOptions,
     Connector,
+    NoSuchStream,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.command import playbook_command
@@ -27,6 +28,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.conditions import Condi
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_time
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
     closing_lines,
     sum_line,
@@ -58,6 +60,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "upgrade_coordinate needs the Python library pika on the control node: pip install pika"
             )
         campaign_id = arguments["campaign_id"]
+        try:
+            campaign_time(campaign_id)
+        except ValueError as error:
+            raise AnsibleActionFail(f"campaign_id: {error}.") from error
         sources = (task_vars or {}).get("ansible_inventory_sources") or []
         resume = playbook_command("upgrade", sources, C.DEFAULT_HOST_LIST, {"campaign_id": campaign_id})
         self._display.display(f"Should this be stopped, go on with: {resume}")
@@ -67,6 +73,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 campaign = _look(options, campaign_id)
             else:
                 campaign = self._conduct(options, campaign_id)
+        except NoSuchStream as error:
+            raise AnsibleActionFail(
+                f"The broker has no campaign {campaign_id}: it was deleted, or never begun."
+            ) from error
         except (BrokerError, CampaignError, ConditionError, ValueError) as error:
             raise AnsibleActionFail(
                 f"Campaign {campaign_id} is not conducted here any more: {error}. Nothing is lost. Unless another run "

@@ -189,7 +189,7 @@ class Campaign(Fold):
             return State.TIMED_OUT, LIMITED[upgrade.state][1], "the agent answers, but does not go on"
         if upgrade.state is State.INSTALLING:
             return None
-        if upgrade.ineligible:
+        if upgrade.ineligible and upgrade.state is not State.CONFIRMED:  # then it may need its drive no more
             return State.INELIGIBLE, "media", upgrade.reason
         if upgrade.refusals > REFUSALS_BORNE:
             return State.FAILED, "protocol", upgrade.reason
@@ -295,7 +295,7 @@ class Campaign(Fold):
 
     def _ask_again(self, upgrade: Upgrade, now: float, asked: bool) -> list[Effect]:
         """A held VM gets its start again after a while; the agent answers it with fresh facts."""
-        if not asked and 0.0 < now < upgrade.due:
+        if not asked and now < upgrade.due:
             self._wait(upgrade, upgrade.due)
             return []
         first = asked or not upgrade.due

@@ -17,6 +17,7 @@ from .broker import Broker
 from .broker_errors import BrokerLost, QueueLocked
 from .campaign import Campaign, Judge
 from .coordinator import CampaignLost, Coordinator
+from .ids import campaign_time
 from .records import Opened
 
 FOLLOW_S = 5.0
@@ -40,6 +41,7 @@ class Conductor:
     :param judge_of: makes the judge of a campaign's conditions.
     :param watch: called with the campaign whenever something was folded, at least every few seconds.
     :param say: tells the operator what happens to the conductor itself.
+    :raises ValueError: ``campaign_id`` is not a campaign ID. An upgrade's would name the same journal, and be a wrong campaign in it.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Conductor:
         watch: Callable[[Campaign], None],
         say: Callable[[str], None],
     ) -> None:
+        campaign_time(campaign_id)
         self._connect = connect
         self._campaign_id = campaign_id
         self._host = host
@@ -76,6 +79,7 @@ class Conductor:
             except BrokerLost as error:
                 self._bear(error)
             except CampaignLost as error:
+                self._claimed = (0, "")
                 self._say(f"{error}. This run lost it and follows.")
 
     def _session(self, broker: Broker) -> Campaign:
@@ -84,23 +88,28 @@ class Conductor:
         campaign = coordinator.campaign
         coordinator.catch_up()
         self._deadline = campaign.policy.deadline
-        self._came_back(campaign)
+        self._say_if_lost(campaign)
         while not campaign.closed:
             try:
                 coordinator.take()
             except QueueLocked:
+                self._is_back()
                 self._follow(coordinator)
                 continue
+            self._is_back()
             self._claimed, self._following = (campaign.epoch, campaign.claimed_by), ""
             coordinator.run(self._judge_of(campaign.policy), self._watch)
         self._watch(campaign)
         coordinator.make_known()
         return campaign
 
-    def _came_back(self, campaign: Campaign) -> None:
+    def _is_back(self) -> None:
+        """The broker does its work again: it has stored a claim, or it serves whoever conducts the campaign. To be read from is not enough."""
         if self._away_since:
             self._say("RabbitMQ is back.")
         self._away_since, self._tries = 0.0, 0
+
+    def _say_if_lost(self, campaign: Campaign) -> None:
         epoch, nonce = self._claimed
         if nonce and (campaign.epoch, campaign.claimed_by) != (epoch, nonce) and not campaign.closed:
             self._claimed = (0, "")

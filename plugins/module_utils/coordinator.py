@@ -58,15 +58,16 @@ class Coordinator:
         """Make the campaign's journal, write its opening, list it, and claim epoch 1.
 
         :raises CampaignError: no campaign can have that policy or selection; nothing was made.
-        :raises BrokerError: the journal exists already, or the broker fails.
+        :raises BrokerLost: the broker fails; how far the campaign came its journal says.
+        :raises BrokerError: the journal exists already, or the broker refuses.
         """
         now = time.time()
         rehearse(self.campaign.campaign_id, opened, vms)
         opening = self.campaign.opening(opened, vms, now)
         self._broker.declare_journal(self._journal)
+        self._list(opening[0])  # before the seal: what is sealed can be conducted, so it must be found
         self._broker.read(self._journal)
         self._append(opening)
-        self._list(opening[0])
         self._claim()
 
     def catch_up(self) -> None:
@@ -109,11 +110,14 @@ class Coordinator:
         self._check()
 
     def _read_until(self, done: Callable[[], bool]) -> None:
-        """Fold what comes until ``done``; the broker has it already, so silence is a failure."""
+        """Fold what comes until ``done``; the broker has it already, so silence is a failure. Presence is no record."""
+        heard_at = time.monotonic()
         while not done():
             reached = self._reached
-            self.receive(SILENCE_S)
-            if self._reached == reached and not self._broker.blocked:
+            self.receive(max(heard_at + SILENCE_S - time.monotonic(), 0.0))
+            if self._reached != reached or self._broker.blocked:
+                heard_at = time.monotonic()
+            elif time.monotonic() >= heard_at + SILENCE_S:
                 raise BrokerLost(f"RabbitMQ sent nothing of {self._journal} for {SILENCE_S:g} s")
 
     def _check(self) -> None:
@@ -150,7 +154,6 @@ class Coordinator:
             watch(self.campaign)
             if not self.campaign.closed:
                 self._check()
-        self.make_known()
 
     def make_known(self) -> None:
         """See to it that the list of campaigns says that this one is closed."""

@@ -45,7 +45,9 @@ def campaign_time(campaign: str) -> float:
 
     :raises ValueError: not a campaign ID as `campaign_id` makes them.
     """
-    parsed = UUID(campaign)
+    parsed = _parsed(campaign)
+    if parsed.version == 8:
+        raise ValueError(f"{campaign} is an upgrade ID, not a campaign ID")
     if parsed.version != 7 or str(parsed) != campaign:
         raise ValueError(f"{campaign} is not a campaign ID (a UUIDv7 in lower case)")
     return (parsed.int >> 80) / 1000
@@ -56,10 +58,17 @@ def journal_key(any_id: str) -> str:
 
     :raises ValueError: ``any_id`` is neither a campaign ID nor an upgrade ID.
     """
-    parsed = UUID(any_id)
+    parsed = _parsed(any_id)
     if parsed.version not in (7, 8):
         raise ValueError(f"{any_id} is neither a campaign ID (UUIDv7) nor an upgrade ID (UUIDv8)")
     return parsed.hex[:12] + parsed.hex[13:16]
+
+
+def _parsed(any_id: str) -> UUID:
+    try:
+        return UUID(any_id)
+    except ValueError:
+        raise ValueError(f"{any_id!r} is not the ID of a campaign or an upgrade") from None
 
 
 def _uuid(time: int, version: int, middle: int, tail: int) -> str:

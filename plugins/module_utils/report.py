@@ -92,6 +92,8 @@ _STAGES: Mapping[str, str] = {
 }
 """By stage, what the table says before the reason; nothing where the reason says it all. Others are shown as they are."""
 
+_UNSEALED = "the campaign was never sealed: no VM was told to start, and none will be"
+
 _WELL = (State.SUCCEEDED.value, State.UP_TO_DATE.value)
 
 _PLAIN_REASONS = {State.DECLINED: "the user said no"}
@@ -131,7 +133,7 @@ def summary_of(campaign: Campaign) -> dict[str, Any]:
         "selected": len(campaign.upgrades),
         "finished": campaign.finished,
         "closed": campaign.closed,
-        "problem": campaign.problem,
+        "problem": campaign.problem or ("" if campaign.sealed else _UNSEALED),
         "counts": campaign.counts(),
         "failures": campaign.failures if opened else 0,
         "results": [result_of(upgrade) for upgrade in campaign.upgrades.values()],
@@ -140,7 +142,7 @@ def summary_of(campaign: Campaign) -> dict[str, Any]:
 
 def lines_of(summary: Mapping[str, Any]) -> list[str]:
     """The whole table of a campaign: its upgrades, and the counts as the last line."""
-    return [*table(summary["results"]), *_late(summary), sum_line(summary["counts"])]
+    return [*table(summary["results"]), *_notes(summary), sum_line(summary["counts"])]
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -155,14 +157,15 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     return [
         *(table(listed) if listed else []),
         f"{rest}: {everything}",
-        *_late(summary),
+        *_notes(summary),
         sum_line(summary["counts"]),
     ]
 
 
-def _late(summary: Mapping[str, Any]) -> list[str]:
+def _notes(summary: Mapping[str, Any]) -> list[str]:
     late = sum(bool(result["late_outcome"]) for result in summary["results"])
-    return [f"{late} of them reported another outcome later"] if late else []
+    notes = [f"{late} of them reported another outcome later"] if late else []
+    return [*notes, *([summary["problem"]] if summary["problem"] else [])]
 
 
 def line(result: Mapping[str, Any]) -> str:

@@ -301,6 +301,10 @@ def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
     return upgrade._end(outcome, stage, reason, at)
 
 
+_RELEASING = (State.CANCELLED, State.TIMED_OUT, State.INTERRUPTED, State.FAILED)
+"""Outcomes by the coordinator's decision of which the agent is told: it may still hold the upgrade. By itself it knows of the deadline only."""
+
+
 def judge_result(result: Result, target_version: str) -> tuple[State, str, str]:
     """(outcome, stage, reason) of a result: the agent's word, but no success with another version than the target."""
     try:
@@ -326,7 +330,7 @@ def _ended(upgrade: Upgrade, payload: Ended, at: float, _target: str) -> bool:
         return False
     if outcome not in FINAL or not upgrade._end(outcome, payload.stage, payload.reason, at):
         return False
-    upgrade.release = outcome in (State.CANCELLED, State.TIMED_OUT, State.INTERRUPTED)
+    upgrade.release = outcome in _RELEASING or (outcome is State.INELIGIBLE and upgrade.answered_at > 0.0)
     return True
 
 

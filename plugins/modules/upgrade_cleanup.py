@@ -9,7 +9,8 @@ module: upgrade_cleanup
 short_description: Delete the journals of old campaigns
 version_added: 0.1.0
 description:
-  - Deletes the journals of campaigns whose deadline passed more than O(older_than_days) days ago.
+  - Deletes the journals of campaigns whose deadline passed more than O(older_than_days) days ago. One that nobody closed, because no run
+    was there to do it, is kept for a day longer; with its journal the outcomes that agents reported are gone.
   - A deleted campaign cannot be shown or traced any more, and what an agent still reports of it is refused.
 author:
   - The isolift.vm authors (@isolift)
@@ -88,11 +89,16 @@ def cleanup(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     before = time.time() - arguments["older_than_days"] * DAY_S
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
         known = campaigns_of(broker.campaigns())
-        old = [campaign["campaign_id"] for campaign in known if campaign["deadline"] < before]
+        old = [
+            campaign["campaign_id"]
+            for campaign in known
+            if campaign["deadline"] + (0 if campaign["closed"] else DAY_S) < before
+        ]
         for campaign_id in [] if check_mode else old:
             broker.delete_journal(journal(campaign_id))
             record = Campaign(campaign_id, os.urandom(8).hex()).record(Removed(), time.time())
-            broker.publish([Publication(JOURNAL_EXCHANGE, CAMPAIGNS, encode(record))])
+            if broker.publish([Publication(JOURNAL_EXCHANGE, CAMPAIGNS, encode(record))]):
+                raise BrokerError(f"the stream {CAMPAIGNS} is gone or not bound (role broker)")
     return {"changed": bool(old), "removed": old, "kept": len(known) - len(old)}
 
 

@@ -129,7 +129,11 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     BrokerOptions,
     Publication,
 )
-from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerError, NoSuchStream
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import (
+    BrokerError,
+    BrokerLost,
+    NoSuchStream,
+)
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.control import cancels, chosen
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
@@ -147,10 +151,15 @@ SPEC: dict[str, dict[str, Any]] = {
 }
 
 
+class WishUnknown(Exception):
+    """The journal knows whether the wish was written, this module does not."""
+
+
 def control(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Journal the wish that ``arguments`` describe; the module's return values.
 
-    :raises BrokerError: the broker fails, or has no such campaign.
+    :raises WishUnknown: the connection was lost meanwhile.
+    :raises BrokerError: the broker fails, or has no such campaign; nothing was changed.
     :raises ValueError, WireError: a VM that the campaign does not have, a campaign that never began, or too long a reason.
     """
     stream = journal(arguments["campaign_id"])
@@ -160,10 +169,8 @@ def control(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         results = [_result(one) for one in upgrades]
         wishes = cancels(campaign, upgrades, arguments["reason"], socket.gethostname(), time.time())
         publications = [Publication(JOURNAL_EXCHANGE, stream, encode(wish)) for wish in wishes]
-        if not check_mode and broker.publish(publications):
-            raise BrokerError(
-                f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"
-            )
+        if not check_mode:
+            _publish(broker, stream, publications)
     accepted = sum(result["accepted"] for result in results)
     return {
         "changed": accepted > 0,
@@ -171,6 +178,19 @@ def control(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "accepted": accepted,
         "refused": len(results) - accepted,
     }
+
+
+def _publish(broker: Broker, stream: str, publications: list[Publication]) -> None:
+    try:
+        lost = broker.publish(publications)
+    except BrokerLost as error:
+        raise WishUnknown(
+            f"It is not known whether the wish was written: {error}. Run it again; twice does no harm"
+        ) from error
+    if lost:
+        raise BrokerError(
+            f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"
+        )
 
 
 def _folded(broker: Broker, stream: str, campaign_id: str) -> Campaign:
@@ -199,6 +219,8 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("pika"), exception=PIKA_ERROR)
     try:
         result = control(module.params, module.check_mode)
+    except WishUnknown as error:
+        module.fail_json(msg=str(error))
     except (BrokerError, ValueError, WireError) as error:
         module.fail_json(msg=f"Nothing was changed: {error}")
     module.exit_json(**result)

@@ -96,15 +96,17 @@ options:
     type: float
     default: 1800
   install_s:
-    description: Seconds that an installation may take. The component's manifest limits its installer besides.
+    description:
+      - Seconds that an agent may take from starting the installer to its result. The installer itself is stopped at the limit in the ISO, see
+        O(isolift.vm.component_iso#module:platforms[].timeout_s).
     type: float
     default: 7200
   failures:
     description: Outcomes that count as failures, in RV(isolift.vm.upgrade_coordinate#module:failures) and for the playbook's success.
     type: list
     elements: str
-    choices: [failed, rolled_back, declined, expired, ineligible, unreachable, timed_out, cancelled, interrupted]
-    default: [failed, rolled_back, timed_out, interrupted]
+    choices: [failed, declined, expired, ineligible, unreachable, timed_out, cancelled, interrupted]
+    default: [failed, timed_out, interrupted]
   overlap:
     description:
       - What to do about a VM that is part of another campaign and has no outcome there yet.
@@ -130,8 +132,8 @@ options:
       - Facts are C(installed_version), C(os_id), C(os_version), C(kernel), C(arch), C(free_bytes), C(sessions), C(uptime_s),
         C(memory_bytes) and C(agent_version). A condition that looks at anything else is refused, even if an agent of a newer
         version would send it.
-      - The test C(version) compares versions.
-      - A VM that does not meet them is held and judged again with fresh facts until the deadline.
+      - The test C(version) compares versions. It cannot compare the empty C(installed_version) of a guest that does not have the component.
+      - A VM that does not meet them is held, and judged again with fresh facts every 20 seconds until the deadline.
     type: list
     elements: str
     default: []
@@ -160,7 +162,7 @@ EXAMPLES = r"""
     consent: ask
     conditions:
       - free_bytes > 500 * 1024 * 1024
-      - sessions == 0 or installed_version is version('1.5', '<')
+      - sessions == 0 or installed_version == '' or installed_version is version('1.5', '<')
   delegate_to: localhost
   run_once: true
 """
@@ -250,7 +252,6 @@ SPEC: dict[str, dict[str, Any]] = {
         "elements": "str",
         "choices": [
             "failed",
-            "rolled_back",
             "declined",
             "expired",
             "ineligible",
@@ -310,10 +311,15 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
     )
 
 
+class BeginningUnknown(Exception):
+    """The journal knows whether the campaign was begun, this module does not."""
+
+
 def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Begin the campaign that ``arguments`` describe; the module's return values.
 
-    :raises BrokerError, CampaignError, ConditionError, ValueError: nothing was begun, or the journal says how far it came.
+    :raises BeginningUnknown: the connection was lost meanwhile.
+    :raises BrokerError, CampaignError, ConditionError, ValueError: nothing was begun.
     """
     host = socket.gethostname()
     conditions = Conditions(arguments["conditions"])
@@ -332,7 +338,13 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             require_free(broker, [vm for vm, _name, _node in rows], time.time())
         if not check_mode:
             coordinator = Coordinator(broker, arguments["campaign_id"], os.urandom(8).hex(), host)
-            coordinator.begin(opened, rows)
+            try:
+                coordinator.begin(opened, rows)
+            except BrokerLost as error:
+                raise BeginningUnknown(
+                    f"The connection was lost while the campaign was begun, so it is not known how far it came: {error}. "
+                    f"isolift.vm.upgrade -e campaign_id={arguments['campaign_id']} goes on with it, or says that it was never begun"
+                ) from error
             try:
                 coordinator.end(endings)
                 coordinator.settle(conditions.judge)
@@ -361,6 +373,8 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("jinja2"), exception=JINJA2_ERROR)
     try:
         result = start(module.params, module.check_mode)
+    except BeginningUnknown as error:
+        module.fail_json(msg=str(error))
     except (BrokerError, CampaignError, ConditionError, ValueError) as error:
         module.fail_json(msg=f"The campaign was not begun, and no VM was told to start: {error}")
     for warning in result.pop("warnings"):

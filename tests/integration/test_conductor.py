@@ -39,6 +39,7 @@ class Run:
         self._journals = journals
         self._stack = ExitStack()
         self._links: list[Proxy] = []
+        self.cut_off = False
         self.said: list[str] = []
         self.counts: dict[str, int] = {}
         self._conductor = Conductor(
@@ -54,6 +55,8 @@ class Run:
         self._stack.close()
 
     def _connect(self) -> Broker:
+        if self.cut_off:
+            raise BrokerLost("cut off")
         options = self._journals.options
         proxy = self._stack.enter_context(Proxy(options.host, options.port))
         self._links.append(proxy)
@@ -109,7 +112,6 @@ def test_a_second_run_follows_and_takes_over_when_the_first_is_gone(
     journals_of_test: Journals, campaign: tuple[str, str, Relay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conducting, "FOLLOW_S", 0.5)
-    monkeypatch.setattr(conducting, "PAUSE_MOST_S", 3600.0)
     name, vm, relay = campaign
     with Run(journals_of_test, name, "alpha") as first, Run(journals_of_test, name, "beta") as second:
         wait_for(lambda: bool(first.said or second.said), "one of them to follow")
@@ -118,9 +120,13 @@ def test_a_second_run_follows_and_takes_over_when_the_first_is_gone(
         relay.report(vm, Request("1.0.0"))
         wait_for(lambda: follower.counts == leader.counts == {"notified": 1}, "both to see the permit")
         assert len(claims(journals_of_test, name)) == 2
+        leader.cut_off = True
         leader.cut()
         wait_for(lambda: len(claims(journals_of_test, name)) > 2, "a claim after the break")
+        assert claims(journals_of_test, name)[2][1] == ("alpha" if follower is first else "beta")
         relay.report(vm, SUCCEEDED)
+        assert follower.wait().counts() == {"succeeded": 1}
+        leader.cut_off = False
         assert first.wait().counts() == second.wait().counts() == {"succeeded": 1}
     _folded, records = journals_of_test.fold(name)
     assert [record.payload.TYPE for record in records].count("closed") == 1

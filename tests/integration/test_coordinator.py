@@ -135,6 +135,7 @@ def test_a_campaign_is_listed_when_it_begins_and_when_it_is_closed(journals_of_t
     assert (entry["closed"], entry["target_version"]) == (False, TARGET)
     coordinator.end([(vm, State.INELIGIBLE, "selection", "no_drive") for vm in coordinator.campaign.upgrades])
     coordinator.run(met, silent)
+    coordinator.make_known()
     entry = _listed(journals_of_test, campaign)
     assert (entry["closed"], entry["counts"]) == (True, {"ineligible": 2})
 

@@ -36,13 +36,16 @@ from ansible_collections.isolift.vm.plugins.module_utils.records import (
     Notified,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
+from ansible_collections.isolift.vm.plugins.module_utils.upgrade import REFUSALS_BORNE
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Confirmation,
     Notification,
     Progress,
+    Refused,
     Request,
     Result,
     Start,
+    Undeliverable,
 )
 
 # Permits.
@@ -247,3 +250,44 @@ def test_the_coordinator_says_when_it_next_has_something_to_do() -> None:
     rig.append(ended)
     rig.settle()
     assert rig.campaign.next_due() is None
+
+
+# What happens to a drive, or to the line, while a permit is out.
+
+
+def confirmed() -> Rig:
+    rig = Rig()
+    notified(rig)
+    rig.relay(PERMIT_DELIVERED)
+    rig.agent(Confirmation(1, "confirm", "user"))
+    return rig
+
+
+def test_who_installs_from_its_copy_needs_its_drive_no_more() -> None:
+    rig = confirmed()
+    rig.relay(Undeliverable("start", "nonce-1.9", "drive_in_use", "the drive holds another disc"))
+    assert not rig.settle() and rig.state() is State.CONFIRMED
+    rig.agent(Progress("installing"), SUCCEEDED)
+    assert rig.outcome() == (State.SUCCEEDED, "", "")
+
+
+def test_an_agent_whose_drive_was_taken_is_told_that_its_upgrade_is_over() -> None:
+    rig = Rig()
+    rig.relay(START_DELIVERED)
+    rig.relay(Undeliverable("start", "nonce-1.9", "drive_in_use", "the drive holds another disc"))
+    assert kinds(rig.settle()) == ["cancel"]
+    assert rig.outcome()[:2] == (State.INELIGIBLE, "media")
+
+
+def test_an_agent_that_could_not_be_understood_is_told_that_its_upgrade_is_over() -> None:
+    rig = confirmed()
+    for _each in range(REFUSALS_BORNE + 1):
+        rig.relay(Refused("not_json"))
+    assert kinds(rig.settle()) == ["cancel"]
+    assert rig.outcome()[:2] == (State.FAILED, "protocol")
+
+
+def test_nobody_is_told_of_an_upgrade_that_never_began() -> None:
+    rig = Rig()
+    rig.relay(Undeliverable("start", "nonce-1.9", "no_drive"))
+    assert not rig.settle() and rig.outcome()[0] is State.INELIGIBLE

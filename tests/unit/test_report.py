@@ -124,7 +124,7 @@ def many(outcomes: dict[str, int]) -> dict[str, Any]:
     """The summary of a campaign with so many upgrades of each outcome."""
     pattern = results()[0]
     upgrades = [{**pattern, "state": state} for state, count in outcomes.items() for _each in range(count)]
-    return {"campaign_id": CAMPAIGN, "results": upgrades, "counts": outcomes}
+    return {"campaign_id": CAMPAIGN, "results": upgrades, "counts": outcomes, "problem": ""}
 
 
 def test_a_small_campaign_is_listed_as_a_whole_at_its_end() -> None:
@@ -152,6 +152,15 @@ def test_the_closing_table_of_a_failed_fleet_is_bounded_and_says_so() -> None:
 
 def test_a_large_campaign_that_went_well_is_two_lines() -> None:
     assert len(closing_lines(many({"succeeded": 10_000}))) == 2
+
+
+def test_a_campaign_that_was_never_sealed_says_so() -> None:
+    sealed = told()
+    unsealed = sealed.folded(records=sealed.journal[:2])
+    assert summary_of(sealed.campaign)["problem"] == ""
+    summary = summary_of(unsealed)
+    assert (summary["selected"], "never sealed" in summary["problem"]) == (5, True)
+    assert lines_of(summary)[-2:] == [summary["problem"], "5 selected = 5 pending"]
 
 
 def test_a_campaign_that_was_never_opened_has_a_summary_too() -> None:

@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""When a conductor waits, gives up and refuses; the broker is a list and time is a number. On a real one: tests/integration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from unit.campaign_rig import CAMPAIGN, DEADLINE, OPENED, Rig, met, rows, vm_uuid
+from unit.list_broker import Clock, ListBroker
+
+from ansible_collections.isolift.vm.plugins.module_utils import conductor as conducting
+from ansible_collections.isolift.vm.plugins.module_utils import coordinator as coordinating
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Publication
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
+from ansible_collections.isolift.vm.plugins.module_utils.conductor import PATIENCE_S, Conductor
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import SILENCE_S, Coordinator
+from ansible_collections.isolift.vm.plugins.module_utils.ids import upgrade_id
+from ansible_collections.isolift.vm.plugins.module_utils.records import RECORDS
+from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS, journal
+from ansible_collections.isolift.vm.plugins.module_utils.wire import decode, encode
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(conducting, "time", clock)
+    monkeypatch.setattr(coordinating, "time", clock)
+    return clock
+
+
+def log_of(rig: Rig) -> list[bytes]:
+    return [encode(record) for record in rig.journal]
+
+
+def coordinator(broker: Any) -> Coordinator:
+    return Coordinator(broker, CAMPAIGN, "second", "host")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [upgrade_id(CAMPAIGN, vm_uuid(0), 1), CAMPAIGN.upper(), CAMPAIGN.replace("-", ""), "campaign", ""],
+)
+def test_whatever_else_names_the_journal_is_no_campaign(wrong: str) -> None:
+    with pytest.raises(ValueError):
+        Conductor(lambda: None, wrong, "host", lambda _o: met, lambda _c: None, print)  # type: ignore[arg-type,return-value]
+
+
+def test_a_campaign_is_listed_before_it_can_be_conducted(clock: Clock) -> None:
+    """What is sealed can be resumed, so it has to be found, also if its run was killed a moment after."""
+    streams: list[tuple[str, str]] = []
+
+    class Watched(ListBroker):
+        def publish(self, publications: Iterable[Publication]) -> list[Publication]:
+            several = list(publications)
+            streams.extend((one.key, decode(one.body, RECORDS).payload.TYPE) for one in several)
+            return super().publish([one for one in several if one.key == journal(CAMPAIGN)])
+
+    broker: Any = Watched(clock, [])
+    Coordinator(broker, CAMPAIGN, "first", "host").begin(OPENED, rows(2))
+    own = journal(CAMPAIGN)
+    assert streams == [
+        (CAMPAIGNS, "opened"),
+        (own, "opened"),
+        (own, "selected"),
+        (own, "sealed"),
+        (own, "claim"),
+    ]
+
+
+def test_hellos_that_come_before_a_claim_is_read_back_are_not_silence(clock: Clock) -> None:
+    broker = ListBroker(clock, log_of(Rig(2)))
+    one = coordinator(broker)
+    one.catch_up()
+    broker.hellos = 1000
+    one.take()
+    assert one.campaign.mine and one.campaign.epoch == 2
+
+
+def test_silence_among_hellos_is_noticed(clock: Clock) -> None:
+    broker = ListBroker(clock, log_of(Rig(2)))
+    one = coordinator(broker)
+    one.catch_up()
+    broker.silent, broker.hellos, broker.hello_after = True, 10**6, 1.0
+    with pytest.raises(BrokerLost, match="sent nothing of"):
+        one.take()
+    assert SILENCE_S <= clock.monotonic() <= SILENCE_S + 2.0
+
+
+def test_a_broker_that_can_be_read_but_stores_nothing_is_given_up(clock: Clock) -> None:
+    """To be connected to is not to be back: otherwise it would be said, and tried, every second for ever."""
+    log = log_of(Rig(2))
+    said: list[str] = []
+    connections = 0
+
+    def connect() -> Any:
+        nonlocal connections
+        connections += 1
+        return ListBroker(clock, log, stores=False)
+
+    with pytest.raises(BrokerLost, match="could not store"):
+        Conductor(connect, CAMPAIGN, "host", lambda _o: met, lambda _c: None, said.append).run()
+    assert DEADLINE < clock.now < DEADLINE + PATIENCE_S
+    assert len(said) == 1 and connections < 1000
