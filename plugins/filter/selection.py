@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters that choose an upgrade's VMs and tell which campaigns are over. Their documentation is in the YAML files beside this one."""
+"""The filters that choose an upgrade's VMs, tell which campaigns are over, and what is left in drives. Their documentation is in the YAML files beside this one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.isolift.vm.plugins.module_utils import report
 from ansible_collections.isolift.vm.plugins.module_utils.history import ids_over, open_ids
 from ansible_collections.isolift.vm.plugins.module_utils.selection import (
     Candidate,
@@ -43,6 +44,11 @@ def with_media_results(
     return [asdict(candidate) for candidate in with_media([Candidate(**vm) for vm in vms], results)]
 
 
+def discs_left(results: Sequence[Mapping[str, Any]], ejections: Sequence[Mapping[str, Any]]) -> list[str]:
+    """See discs_left.yml."""
+    return report.discs_left(results, ejections)
+
+
 def campaigns_open(campaigns: Sequence[Mapping[str, Any]]) -> list[str]:
     """See campaigns_open.yml."""
     return open_ids(campaigns, time.time())
@@ -63,6 +69,7 @@ class FilterModule:
         return {
             "campaigns_open": campaigns_open,
             "campaigns_over": campaigns_over,
+            "discs_left": discs_left,
             "select_vms": select_vms,
             "with_media_results": with_media_results,
         }

@@ -21,7 +21,8 @@ from .upgrade import NEVER, REFUSALS_BORNE, Upgrade
 from .wire import Cancel, Facts, Message, Notification, Payload, Scalar, Start
 
 RESEND_S = PATIENCE_S
-"""Seconds until an unacknowledged command is sent again, longer in a large campaign (`Fold.patience_s`); doubled each time up to `RESEND_MOST_S`. Presence resends at once."""
+"""Seconds until an unacknowledged command is sent again, longer in a large campaign (`Fold.patience_s`); doubled each time up to
+`RESEND_MOST_S`. Presence resends at once."""
 
 RESEND_MOST_S = 300.0
 

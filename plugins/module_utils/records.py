@@ -24,7 +24,7 @@ CHUNK_BYTES = 48 * 1024
 """Most bytes that the rows of one `Selected` record take, so that with its envelope it stays below the message limit."""
 
 
-FAILURES = ("failed", "rolled_back", "timed_out", "interrupted")
+FAILURES = ("failed", "timed_out", "interrupted")
 """Outcomes that count as failures unless the campaign says otherwise."""
 
 

@@ -94,6 +94,8 @@ _STAGES: Mapping[str, str] = {
 
 _UNSEALED = "the campaign was never sealed: no VM was told to start, and none will be"
 
+_NAMED_MOST = 10
+
 _WELL = (State.SUCCEEDED.value, State.UP_TO_DATE.value)
 
 _PLAIN_REASONS = {State.DECLINED: "the user said no"}
@@ -222,6 +224,38 @@ def _cells(result: Mapping[str, Any]) -> Sequence[str]:
         f"{result['duration_s']:.1f} s" if result["final"] else "-",
         ": ".join(part for part in (_STAGES.get(stage, stage), _sentence(result["reason"]), late) if part),
     )
+
+
+def discs_left(results: Iterable[Mapping[str, Any]], ejections: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Which VMs may still have the campaign's disc in their drive, a line for each reason.
+
+    :param results: the campaign's upgrades, as `summary_of` gives them.
+    :param ejections: what ejecting it showed, VM by VM, on the nodes that could be asked.
+    """
+    shown = {one["vm"]: one for one in ejections}
+    left: dict[str, list[str]] = {}
+    for result in results:
+        reason = _left(result, shown.get(result["vm"]))
+        if reason:
+            left.setdefault(reason, []).append(result["name"])
+    return [f"{_named(names)}: {reason}" for reason, names in left.items()]
+
+
+def _left(result: Mapping[str, Any], ejection: Mapping[str, Any] | None) -> str:
+    if result["state"] == State.TIMED_OUT.value:
+        return "timed out, and may still use its disc"
+    if ejection is None:
+        return f"its node {result['node']} was not asked to eject"
+    if ejection["status"] != "skipped":
+        return ""
+    if ejection["reason"] == "no_domain":
+        return f"it left its node {result['node']}; the relay of its new one ejects"
+    return _sentence(ejection["reason"])
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_MOST} more" if len(names) > _NAMED_MOST else ""
+    return ", ".join(names[:_NAMED_MOST]) + more
 
 
 def _sentence(reason: str) -> str:

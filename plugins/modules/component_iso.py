@@ -118,11 +118,13 @@ options:
           regex: *regex
   private_key_path:
     description:
-      - The PEM file of the RSA private key that signs, of at least 3072 bits. C(openssl genrsa -out KEY 3072) makes one.
+      - The PEM file of the RSA private key that signs, of at least 3072 bits. C(openssl genrsa -out signing.key 3072) makes one.
+      - Exactly one of O(private_key_path) and O(private_key_content) is required.
     type: path
   private_key_content:
     description:
-      - The private key itself, instead of O(private_key_path).
+      - The private key itself.
+      - Exactly one of O(private_key_path) and O(private_key_content) is required.
     type: str
   private_key_passphrase:
     description:
@@ -151,7 +153,7 @@ EXAMPLES = r"""
     dest: guest-tools-2.0.0.iso
     component: guest-tools
     version: 2.0.0
-    private_key_path: ~/keys/component.pem
+    private_key_path: ~/keys/signing.key
     platforms:
       - os: linux
         match:

@@ -23,7 +23,7 @@ options:
   public_keys:
     description:
       - The PEM files of the trusted public keys. The ISO must be signed with one of them.
-      - C(openssl pkey -in KEY -pubout) writes the public key of a private one.
+      - C(openssl pkey -in signing.key -pubout -out signing.pem) writes the public key of a private one.
     type: list
     elements: path
     required: true
@@ -48,7 +48,7 @@ EXAMPLES = r"""
 - name: Verify the ISO
   isolift.vm.component_iso_info:
     path: guest-tools-2.0.0.iso
-    public_keys: [component.pub]
+    public_keys: [signing.pem]
     target_version: 2.0.0
   register: iso
 
@@ -97,7 +97,7 @@ key_name:
   description: The name of the public key's file that the signature was verified with.
   returned: success
   type: str
-  sample: component.pub
+  sample: signing.pem
 signature_valid:
   description: Always true, because the module fails otherwise.
   returned: success

@@ -137,6 +137,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import (
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.control import cancels, chosen
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_time
 from ansible_collections.isolift.vm.plugins.module_utils.text import printable
 from ansible_collections.isolift.vm.plugins.module_utils.topology import JOURNAL_EXCHANGE, journal
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import Upgrade
@@ -160,8 +161,9 @@ def control(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
     :raises WishUnknown: the connection was lost meanwhile.
     :raises BrokerError: the broker fails, or has no such campaign; nothing was changed.
-    :raises ValueError, WireError: a VM that the campaign does not have, a campaign that never began, or too long a reason.
+    :raises ValueError, WireError: no campaign ID, a VM that the campaign does not have, a campaign that never began, or too long a reason.
     """
+    campaign_time(arguments["campaign_id"])
     stream = journal(arguments["campaign_id"])
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
         campaign = _folded(broker, stream, arguments["campaign_id"])

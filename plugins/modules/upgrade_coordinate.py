@@ -81,7 +81,7 @@ finished:
   returned: success
   type: bool
 closed:
-  description: Whether the journal says so too, so that the campaign is over.
+  description: Whether the journal has the record that closes the campaign. No outcome changes from then on.
   returned: success
   type: bool
 problem:

@@ -82,7 +82,7 @@ campaigns:
       type: float
       sample: 1795463600.0
     closed:
-      description: Whether every upgrade of it has an outcome.
+      description: Whether the journal has the record that closes the campaign. No outcome changes from then on.
       type: bool
     counts:
       description: How many upgrades have each outcome. Empty until the campaign is closed.
@@ -112,7 +112,7 @@ campaign:
       description: Whether every VM has an outcome.
       type: bool
     closed:
-      description: Whether the journal says so too, so that the campaign is over.
+      description: Whether the journal has the record that closes the campaign. No outcome changes from then on.
       type: bool
     problem:
       description: What is wrong with the campaign's journal. Empty if nothing is.
@@ -234,6 +234,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.history import (
     history_of,
     of_upgrade,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_time
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
     campaign_table,
     lines_of,
@@ -256,6 +257,8 @@ def info(arguments: dict[str, Any]) -> dict[str, Any]:
     :raises ValueError: not an ID, or no such upgrade in its campaign.
     """
     wanted = arguments["upgrade_id"] or arguments["campaign_id"]
+    if wanted and not arguments["upgrade_id"]:
+        campaign_time(wanted)
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
         if not wanted:
             campaigns = campaigns_of(broker.campaigns())

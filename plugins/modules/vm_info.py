@@ -102,7 +102,7 @@ vms:
         path:
           description: The disc's path on the compute node.
           type: str
-          sample: /var/lib/isolift/media/0198c5a2-7d4e-7b1a-9c3f-2f6e8d0a1b2c/9f86d081.iso
+          sample: /var/lib/isolift/media/0198c5a2-7d4e-7b1a-9c3f-2f6e8d0a1b2c/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08.iso
 unreadable:
   description: The domains that libvirt lists but cannot describe. They are not among RV(vms), and each is warned of.
   returned: success

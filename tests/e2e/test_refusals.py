@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,24 @@ def lost_node(tmp_path: Path) -> Path:
     return changed
 
 
+def without(group: str, directory: Path) -> Path:
+    """The lab's inventory without one of its groups."""
+    inventory = json.loads(paths.INVENTORY.read_text())
+    del inventory[group]
+    changed = directory / "inventory.json"
+    changed.write_text(json.dumps(inventory))
+    return changed
+
+
 def refused(
-    *expected: str, inventory: Path = paths.INVENTORY, playbook: str = "upgrade", **variables: Any
+    *expected: str,
+    inventory: Path = paths.INVENTORY,
+    playbook: str = "upgrade",
+    options: Sequence[str] = (),
+    **variables: Any,
 ) -> None:
     """Run the playbook and expect that it fails, saying every one of ``expected``."""
-    run = plays.ansible(f"playbooks/{playbook}.yml", variables=variables, inventory=inventory)
+    run = plays.ansible(f"playbooks/{playbook}.yml", *options, variables=variables, inventory=inventory)
     said = " ".join(run.output.split())
     assert run.status != 0, run.output
     for text in expected:
@@ -124,6 +137,10 @@ class TestRefusals:
     def test_a_name_that_matches_nothing(self) -> None:
         refused("matches 'desk-99'", target_version="2.0.0", upgrade_vms=["desk-01", "desk-99"])
 
+    @pytest.mark.parametrize("empty", ["", []], ids=["text", "list"])
+    def test_a_selection_that_is_given_but_empty(self, empty: Any) -> None:
+        refused("upgrade_vms is set, but empty", "say '*' for all", target_version="2.0.0", upgrade_vms=empty)
+
     def test_an_exclude_that_matches_nothing(self) -> None:
         refused("matches the exclude 'desk-99'", target_version="2.0.0", upgrade_exclude=["desk-99"])
 
@@ -180,6 +197,35 @@ class TestRefusals:
         unknown = "0192f0e0-1111-7abc-8def-0123456789ab"
         refused("knows no campaign", unknown, campaign_id=unknown)
 
+    @pytest.mark.parametrize(
+        ("wrong", "why"),
+        [
+            ("", "campaign_id is set, but empty"),
+            ("desk-01", "'desk-01' is not the ID of a campaign or an upgrade"),
+            ("0192f0e0-1111-8abc-8def-0123456789ab", "is an upgrade ID, not a campaign ID"),
+        ],
+    )
+    def test_what_is_no_campaign_id(self, wrong: str, why: str) -> None:
+        refused(why, campaign_id=wrong)
+
+    @pytest.mark.parametrize("playbook", ["upgrade", "status", "control", "cleanup"])
+    def test_a_limit_that_leaves_localhost_out(self, playbook: str) -> None:
+        refused(
+            "The plays on localhost did not run, so nothing was done",
+            playbook=playbook,
+            options=["--limit", "node1"],
+            target_version="2.0.0",
+        )
+
+    @pytest.mark.parametrize("playbook", ["site", "upgrade"])
+    def test_an_inventory_without_compute_nodes(self, playbook: str, tmp_path: Path) -> None:
+        refused(
+            "The group compute_nodes has no hosts",
+            inventory=without("compute_nodes", tmp_path),
+            playbook=playbook,
+            target_version="2.0.0",
+        )
+
     def test_a_compute_node_that_is_unreachable(self, lost_node: Path) -> None:
         refused(
             "Compute nodes that did not answer: node2",
@@ -187,6 +233,13 @@ class TestRefusals:
             inventory=lost_node,
             target_version="2.0.0",
         )
+
+
+def test_relays_are_deployed_without_a_broker_of_our_own(tmp_path: Path) -> None:
+    run = plays.ansible("playbooks/site.yml", "--check", inventory=without("broker", tmp_path))
+    plays.require(run, "check mode without the group broker")
+    assert "TASK [isolift.vm.compute_relay : " in run.output
+    assert "TASK [isolift.vm.broker : " not in run.output
 
 
 @pytest.mark.usefixtures("untouched", "iso")

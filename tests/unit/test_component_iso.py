@@ -64,7 +64,7 @@ class Workshop:
             "component": "guest-tools",
             "version": "2.0.0",
             "platforms": PLATFORMS,
-            "private_key_path": str(self.root / "component.pem"),
+            "private_key_path": str(self.root / "signing.key"),
         }
 
     @property
@@ -76,7 +76,7 @@ class Workshop:
         return run_module("component_iso", arguments, **dict.fromkeys(internal, True))
 
     def inspect(self, **options: Any) -> dict[str, Any]:
-        keys = [str(self.root / "component.pub")]
+        keys = [str(self.root / "signing.pem")]
         return run_module("component_iso_info", {"path": str(self.iso), "public_keys": keys, **options})
 
 
@@ -87,10 +87,10 @@ def openssl(root: Path, *arguments: str) -> None:
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("keys")
-    for name, bits in (("component", "3072"), ("stranger", "3072"), ("weak", "2048")):
-        openssl(root, "genrsa", "-out", f"{name}.pem", bits)
-        openssl(root, "pkey", "-in", f"{name}.pem", "-pubout", "-out", f"{name}.pub")
-    openssl(root, "pkey", "-in", "component.pem", "-aes256", "-passout", "pass:secret", "-out", "locked.pem")
+    for name, bits in (("signing", "3072"), ("stranger", "3072"), ("weak", "2048")):
+        openssl(root, "genrsa", "-out", f"{name}.key", bits)
+        openssl(root, "pkey", "-in", f"{name}.key", "-pubout", "-out", f"{name}.pem")
+    openssl(root, "pkey", "-in", "signing.key", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
     return root
 
 
@@ -170,10 +170,10 @@ def test_the_mode_of_the_disc_can_be_set(workshop: Workshop) -> None:
 
 def test_a_key_can_come_as_text_and_with_a_passphrase(workshop: Workshop) -> None:
     expected = workshop.build()["sha256"]
-    content = (workshop.root / "component.pem").read_text()
+    content = (workshop.root / "signing.key").read_text()
     plain = workshop.build(private_key_path=None, private_key_content=content)
     assert (plain["changed"], plain["sha256"]) == (False, expected)
-    locked = (workshop.root / "locked.pem").read_text()
+    locked = (workshop.root / "locked.key").read_text()
     with_passphrase = workshop.build(
         private_key_path=None, private_key_content=locked, private_key_passphrase="secret"
     )
@@ -186,9 +186,9 @@ def test_a_key_can_come_as_text_and_with_a_passphrase(workshop: Workshop) -> Non
         ({"src": "/nonexistent"}, "bad_source", ["/nonexistent", "give the directory"]),
         ({"dest": "/nonexistent/x.iso"}, "bad_dest", ["/nonexistent", "create it first"]),
         ({"private_key_path": "/nonexistent"}, "bad_key", ["/nonexistent", "No such file"]),
-        ({"private_key_path": "{root}/weak.pem"}, "bad_key", ["2048 bits", "openssl genrsa -out KEY 3072"]),
-        ({"private_key_path": "{root}/component.pub"}, "bad_key", ["cannot load the private key"]),
-        ({"private_key_path": "{root}/locked.pem"}, "bad_key", ["cannot load the private key"]),
+        ({"private_key_path": "{root}/weak.key"}, "bad_key", ["2048 bits", "openssl genrsa -out KEY 3072"]),
+        ({"private_key_path": "{root}/signing.pem"}, "bad_key", ["cannot load the private key"]),
+        ({"private_key_path": "{root}/locked.key"}, "bad_key", ["cannot load the private key"]),
         ({"component": "guest tools"}, "bad_description", ["component", "guest tools"]),
         ({"platforms": []}, "bad_description", ["platforms"]),
         ({"platforms": [{**PLATFORMS[0], "timeout_s": 0}]}, "bad_description", ["platforms[0].timeout_s"]),
@@ -241,7 +241,7 @@ def test_a_good_disc_is_described(workshop: Workshop) -> None:
     assert not answer["changed"]
     for name in ("path", "sha256", "manifest_sha256", "size", "component", "version", "files"):
         assert answer[name] == built[name]
-    assert (answer["key_name"], answer["signature_valid"]) == ("component.pub", True)
+    assert (answer["key_name"], answer["signature_valid"]) == ("signing.pem", True)
     assert answer["platforms"] == [
         {
             "os": "linux",
@@ -297,17 +297,17 @@ def test_a_bad_disc_is_refused_with_its_name_and_what_to_do(damage: str, worksho
 
 def test_a_disc_signed_with_another_key_is_refused(workshop: Workshop) -> None:
     workshop.build()
-    trusted = [str(workshop.root / name) for name in ("stranger.pub", "weak.pub")]
+    trusted = [str(workshop.root / name) for name in ("stranger.pem", "weak.pem")]
     answer = workshop.inspect(public_keys=trusted)
     assert (answer["failed"], answer["code"]) == (True, "wrong_key")
-    assert all(word in answer["msg"] for word in (str(workshop.iso), "stranger.pub", "weak.pub"))
-    both = workshop.inspect(public_keys=[*trusted, str(workshop.root / "component.pub")])
-    assert both["key_name"] == "component.pub"
+    assert all(word in answer["msg"] for word in (str(workshop.iso), "stranger.pem", "weak.pem"))
+    both = workshop.inspect(public_keys=[*trusted, str(workshop.root / "signing.pem")])
+    assert both["key_name"] == "signing.pem"
 
 
 def test_a_trusted_key_that_cannot_be_used_is_named(workshop: Workshop) -> None:
     workshop.build()
-    for name in ("component.pem", "nonexistent.pub"):
+    for name in ("signing.key", "nonexistent.pem"):
         answer = workshop.inspect(public_keys=[str(workshop.root / name)])
         assert (answer["failed"], answer["code"]) == (True, "bad_key")
         assert str(workshop.root / name) in answer["msg"]
@@ -321,7 +321,7 @@ def test_without_a_library_the_modules_say_which(workshop: Workshop) -> None:
         answer = run_module("component_iso", workshop.arguments, hidden)
         assert answer["failed"]
         assert name in answer["msg"]
-    keys = [str(workshop.root / "component.pub")]
+    keys = [str(workshop.root / "signing.pem")]
     inspection = {"path": str(workshop.iso), "public_keys": keys}
     assert "pycdlib" in run_module("component_iso_info", inspection, workshop.root / "without-pycdlib")["msg"]
 
@@ -330,7 +330,7 @@ def test_the_examples_of_the_documentation_run(workshop: Workshop) -> None:
     """Every example of both modules, in their order, with files and keys where the examples expect them."""
     keys = workshop.root / "keys"
     keys.mkdir()
-    (keys / "component.pem").symlink_to(workshop.root / "component.pem")
+    (keys / "signing.key").symlink_to(workshop.root / "signing.key")
     (workshop.root / "guest-tools" / "guest-tools.deb").write_bytes(b"!<arch>\n")
     tasks = yaml.safe_load(component_iso.EXAMPLES) + yaml.safe_load(component_iso_info.EXAMPLES)
     play = {
@@ -338,7 +338,7 @@ def test_the_examples_of_the_documentation_run(workshop: Workshop) -> None:
         "gather_facts": False,
         "vars": {
             "ansible_python_interpreter": sys.executable,
-            "component_private_key": (workshop.root / "locked.pem").read_text(),
+            "component_private_key": (workshop.root / "locked.key").read_text(),
             "component_private_key_passphrase": "secret",
         },
         "tasks": tasks,
@@ -362,4 +362,4 @@ def test_the_examples_of_the_documentation_run(workshop: Workshop) -> None:
         command, cwd=workshop.root, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "guest-tools 2.0.0, signed with component.pub" in done.stdout
+    assert "guest-tools 2.0.0, signed with signing.pem" in done.stdout

@@ -22,6 +22,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.report import (
     REASONS,
     campaign_table,
     closing_lines,
+    discs_left,
     line,
     lines_of,
     result_of,
@@ -344,3 +345,36 @@ def test_whatever_is_in_the_journal_the_report_is_harmless_and_its_lines_are_lin
     assert harmless(summary)
     assert len(table(summary["results"])) == 1 + len(rows(2))
     json.dumps(summary)
+
+
+# Discs that may be left.
+
+
+def ended(name: str, state: str = "succeeded") -> dict[str, Any]:
+    return {"vm": name, "name": name, "node": "node1", "state": state}
+
+
+def ejected(name: str, status: str = "ejected", reason: str = "") -> dict[str, Any]:
+    """What ejecting showed; a host does not know the name of a domain that it does not have."""
+    return {"vm": name, "name": "" if reason == "no_domain" else name, "status": status, "reason": reason}
+
+
+@pytest.mark.parametrize("status", ["ejected", "already_empty"])
+def test_a_disc_that_was_ejected_is_not_left(status: str) -> None:
+    assert discs_left([ended("a")], [ejected("a", status)]) == []
+
+
+def test_a_disc_that_may_be_left_is_named_with_its_vm_and_why() -> None:
+    results = [ended("a"), ended("b"), ended("c", "timed_out"), ended("d"), ended("e")]
+    ejections = [ejected("a"), ejected("b", "skipped", "no_domain"), ejected("d", "skipped", "tray_locked")]
+    assert discs_left(results, ejections) == [
+        "b: it left its node node1; the relay of its new one ejects",
+        "c: timed out, and may still use its disc",
+        "d: the guest holds the drive's tray locked",
+        "e: its node node1 was not asked to eject",
+    ]
+
+
+def test_of_many_discs_that_may_be_left_some_are_named_and_all_counted() -> None:
+    (line,) = discs_left([ended(f"vm{number}") for number in range(5000)], [])
+    assert line.startswith("vm0, vm1, ") and " and 4990 more: " in line and len(line) < 200
