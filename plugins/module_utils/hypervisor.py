@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -176,7 +177,7 @@ class Hypervisor:
         try:
             self.connection.close()
         except libvirt.libvirtError as error:
-            if self.connection.isAlive():
+            if self._is_alive():
                 raise HypervisorError(f"cannot close the connection to libvirt: {error}") from error
 
     def domains(self) -> tuple[list[DomainInfo], list[Unreadable]]:
@@ -214,6 +215,14 @@ class Hypervisor:
                 if error.reason is not Reason.NO_DOMAIN:
                     raise
         raise MediaError(Reason.NO_DOMAIN, f"this host has no domain {vm}")
+
+    def find_uuid(self, uuid: str) -> Any:
+        """The domain whose UUID is ``uuid``, and none that merely has it for a name.
+
+        :raises MediaError: no_domain.
+        """
+        with self._errors(f"look up {uuid}"):
+            return self.connection.lookupByUUIDString(uuid)
 
     def describe(self, domain: Any) -> DomainInfo:
         """What matters here of one domain.
@@ -315,6 +324,12 @@ class Hypervisor:
                 return True
             raise
 
+    def _is_alive(self) -> bool:
+        try:
+            return bool(self.connection.isAlive())
+        except libvirt.libvirtError:  # it was closed on our side, by another thread
+            return False
+
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
         """Turns libvirt's errors into ours: `ConnectionLost`, or `MediaError` with its reason."""
@@ -322,7 +337,7 @@ class Hypervisor:
             yield
         except libvirt.libvirtError as error:
             code, text = error.get_error_code(), error.get_error_message() or str(error)
-            if means_lost(code, text) or not self.connection.isAlive():
+            if means_lost(code, text) or not self._is_alive():
                 raise ConnectionLost(f"libvirt went away, could not {doing}: {text}") from error
             reason, detail = reason_of(code, text)
             raise MediaError(reason, f"could not {doing}: {detail}") from error
@@ -333,9 +348,15 @@ def check_iso(path: str) -> None:
 
     :raises MediaError: no_media, because ``path`` is not a file or is empty.
     """
-    if not os.path.isfile(path):
-        raise MediaError(Reason.NO_MEDIA, f"there is no file {path} on this host")
-    if os.path.getsize(path) == 0:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise MediaError(
+            Reason.NO_MEDIA, f"there is no file {path} on this host ({error.strerror})"
+        ) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise MediaError(Reason.NO_MEDIA, f"{path} is no file")
+    if found.st_size == 0:
         raise MediaError(Reason.NO_MEDIA, f"{path} is empty")
 
 

@@ -34,7 +34,7 @@ class Disk:
     """What is on a disk.
 
     :ivar installs: the upgrade IDs whose installer was run, in order, as often as it was: the truth that agents are measured by.
-    :ivar results: the outcomes that the agent recorded, by upgrade ID.
+    :ivar results: the outcomes that the agent recorded or said, by upgrade ID.
     :ivar claims: the highest (epoch, nonce) of each campaign that the agent obeyed and recorded.
     """
 
@@ -105,4 +105,5 @@ class DiskStore(Store):
     def __init__(self, journal: DiskJournal) -> None:
         self._journal = journal
         self._recorded = None
+        self._doubtful = False
         self.memory = self._load()

@@ -16,12 +16,14 @@ from typing import Any
 from unittest.mock import patch
 
 from isolift_agent import clock, events, link, log, store
+from isolift_agent.agent import RECORD_AGAIN_S
 from isolift_agent.channel import Channel, LineBuffer
 from isolift_agent.events import Effect, Event
 from isolift_agent.journal import JournalError
 from isolift_agent.lifecycle import due, handle, must_record
+from isolift_agent.memory import Memory
 from isolift_agent.session import Brought, Heard, Opened, Taken
-from isolift_agent.wire import Hello
+from isolift_agent.wire import Hello, Message
 from simulation.disk import DiskJournal, DiskStore
 from simulation.domain import Domain
 from simulation.ground import Ground, Process
@@ -124,6 +126,7 @@ class Guest(Process):
         _guest_time.domain = self.domain
         self.say("starts")
         self._told = None
+        self._is_behind = False
         self.claims = dict(self.domain.disk.claims)
         self._question = 0
         self._armed = 0.0
@@ -220,24 +223,47 @@ class Guest(Process):
     def _step(self, event: Event) -> list[Effect]:
         before, now = self.store.memory, self._clock.now()
         memory, effects = handle(before, event, now)
-        recorded = True
         self.point()
-        try:
-            self.store.keep(memory)
-        except JournalError as error:
-            recorded = False
+        problem = self._record(memory)
+        if problem:
             if must_record(before, memory):
-                memory, effects = handle(before, events.Unrecorded(event, str(error)), now)
+                memory, effects = handle(before, events.Unrecorded(event, problem), now)
             self.store.keep_unrecorded(memory)
         if self.ground.trace is not None:
             self._trace(event, effects)
-        self.invariants.agent_stepped(self, event, before, effects, recorded)
+        self.invariants.agent_stepped(self, event, before, effects, not problem)
         self.point()
         return effects
 
+    def _record(self, memory: Memory) -> str:
+        """Make ``memory`` safe, or try again later: why that was not possible."""
+        held = [message for message in memory.outbox if self.store.holds_back(message)]
+        try:
+            self.store.keep(memory)
+        except JournalError as error:
+            if not self._is_behind:
+                self.later(RECORD_AGAIN_S, self._record_again)
+            self._is_behind = True
+            return str(error)
+        if self._is_behind:
+            self._is_behind = False
+            for message in held:
+                self._say(message)
+        return ""
+
+    def _record_again(self) -> None:
+        if self._is_behind and self._record(self.store.memory):
+            self.later(RECORD_AGAIN_S, self._record_again)
+
+    def _say(self, message: Message) -> None:
+        if self._link.open:
+            self.invariants.agent_says(self, message)
+        self._link.carry(message)
+
     def _do(self, effect: Effect) -> None:
         if isinstance(effect, events.Transmit):
-            self._link.carry(effect.message)
+            if not self.store.holds_back(effect.message):
+                self._say(effect.message)
         elif isinstance(effect, events.Acknowledge):
             self._link.acknowledge(effect.message_id, effect.refused)
         elif isinstance(effect, events.Greet):

@@ -22,6 +22,7 @@ from simulation.ledger import Ledger, decode_record
 
 if TYPE_CHECKING:
     from simulation.coordinator import Coordinator
+    from simulation.disk import Disk
     from simulation.domain import Domain
     from simulation.guest import Guest
     from simulation.relay import RelayProcess
@@ -42,6 +43,7 @@ TROUBLE_S = 450.0
 LIMIT_S = 200.0
 """Seconds that every state has to be allowed, so that none is left by its limit."""
 
+NOT_INSTALLED = ("declined", "cancelled")
 STUCK = ("unreachable", "timed_out", "expired")
 
 
@@ -54,6 +56,7 @@ class Invariants:
         self._streams: dict[str, Ledger] = {}
         self._made: dict[tuple[str, str], Message] = {}
         self._journaled: dict[tuple[str, str], wire.Payload] = {}
+        self._said: dict[tuple[str, str], Disk] = {}  # the disk of the agent that sent it
         self._forgotten: dict[tuple[str, str], Message] = {}
 
     def begin(self, campaign_id: str) -> None:
@@ -79,8 +82,18 @@ class Invariants:
         made, what = self._made.get(key), (message.upgrade_id, message.payload.TYPE)
         own = made is not None and (made.upgrade_id, made.payload.TYPE) == what
         _require(own, "own reports", f"{message.vm} never said {message.message_id}, {what}")
+        if isinstance(message.payload, wire.Result):
+            self._check_result(message, message.payload)
         twin = self._journaled.setdefault(key, message.payload)
         _require(twin == message.payload, "unique messages", f"{message.vm} used {message.message_id} twice")
+
+    def _check_result(self, message: wire.Message, result: wire.Result) -> None:
+        """What the campaign heard to be over is over, whether the agent's own journal holds that or not."""
+        disk = self._said[message.vm, message.message_id]
+        disk.results.setdefault(message.upgrade_id, result.outcome)
+        is_without = result.outcome in NOT_INSTALLED or result.stage not in ("", "install")
+        belied = is_without and message.upgrade_id in disk.installs
+        _require(not belied, "one install", f"{message.vm} said {result.outcome}, and had installed it")
 
     def _check_sum(self, ledger: Ledger) -> None:
         complete = set(ledger.outcomes) == set(ledger.selected)
@@ -171,6 +184,15 @@ class Invariants:
         if any(isinstance(effect, events.Install) for effect in effects):
             guest.decided_at = guest.host_time()
         self._check_bounds(guest, memory)
+
+    def agent_says(self, guest: Guest, message: Message) -> None:
+        """An agent sends a message. What it calls over is over, unless its journal knows nothing of it."""
+        disk, recorded = guest.domain.disk, guest.store._recorded
+        self._said[guest.domain.uuid, message.message_id] = disk
+        current = recorded.current if recorded is not None else None
+        is_known = current is not None and current.upgrade_id == message.upgrade_id
+        if isinstance(message.payload, Result) and is_known:
+            disk.results.setdefault(message.upgrade_id, message.payload.outcome)
 
     def _check_claim(self, guest: Guest, message: Message, effects: list[events.Effect]) -> None:
         obeyed = any(

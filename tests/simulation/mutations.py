@@ -16,7 +16,7 @@ from unittest.mock import patch
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect, Send
 from ansible_collections.isolift.vm.plugins.module_utils.records import Notified
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Notification
-from isolift_agent import commands, lifecycle
+from isolift_agent import commands, lifecycle, store
 from isolift_agent.events import Install, Restarted, Settle
 from isolift_agent.memory import Memory, Upgrade
 from isolift_agent.step import Step
@@ -103,10 +103,18 @@ def permit_without_end() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def result_before_journal() -> Iterator[None]:
+    """The agent says how an upgrade ended although its journal, which cannot be written, would let it go on."""
+    with patch.object(store, "held_back", lambda _recorded, _message: False):
+        yield
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "ack before journal": ack_before_journal,
     "epoch check removed": epoch_check_removed,
     "command before read-back": command_before_read_back,
     "double install on restart": double_install_on_restart,
     "permit without end": permit_without_end,
+    "result before journal": result_before_journal,
 }

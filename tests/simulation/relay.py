@@ -177,7 +177,7 @@ class RelayProcess(Process):
         self._busy = True
         while self._events:
             self.point()
-            effects = self.core.handle(self._events.popleft(), self.node.clock())
+            effects = self.core.handle(self._events.popleft(), self.node.clock(), self.ground.now)
             self._invariants.relay_stepped(self)
             for effect in effects:
                 self.point()

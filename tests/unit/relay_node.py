@@ -73,6 +73,7 @@ class Node:
     def __init__(self, limits: Limits | None = None) -> None:
         self.relay = Relay("node1", "run", limits or Limits())
         self.now = 1500.0
+        self.stepped = 0.0  # seconds by which the host's clock was set forward
         self.tag = 0
         self.effects: list[Effect] = []
 
@@ -85,7 +86,7 @@ class Node:
     def happens(self, *events: Event) -> Node:
         self.effects = []
         for event in events:
-            self.effects += self.relay.handle(event, self.now)
+            self.effects += self.relay.handle(event, self.now + self.stepped, self.now)
         return self
 
     def of(self, kind: type[E]) -> list[E]:

@@ -12,6 +12,7 @@ import socket
 import time
 import tty
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -152,6 +153,18 @@ def test_port_that_does_not_exist() -> None:
     channel = Channel(opener("/dev/virtio-ports/none"), epoll)
     with pytest.raises(FileNotFoundError):
         channel.open()
+    epoll.close()
+
+
+def test_port_that_cannot_be_watched_leaves_no_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "port").touch()  # epoll watches no regular file
+    epoll = select.epoll()
+    channel = Channel(opener(str(tmp_path / "port")), epoll)
+    before = os.listdir("/proc/self/fd")
+    for _unused in range(3):
+        with pytest.raises(PermissionError):
+            channel.open()
+    assert len(os.listdir("/proc/self/fd")) == len(before) and channel.file is None
     epoll.close()
 
 

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Thread, Timer
+from typing import TypeVar
 
 import pytest
 from unit.agent_disc import Guest, guest_in
@@ -26,6 +27,8 @@ from isolift_agent.events import Inspected, Prepared
 from isolift_agent.manifest import Manifest, Platform, Probe, parse, render
 from isolift_agent.memory import Upgrade
 from isolift_agent.wire import Start
+
+Found = TypeVar("Found", Inspected, Prepared)
 
 
 @pytest.fixture
@@ -130,20 +133,25 @@ def test_disc_that_leaves_while_it_is_copied_is_copied_anew(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = guest.insert()
-    fails_at_first(monkeypatch, component.COPIES_TRIED - 1, errno.EIO)
+    fails_at_first(monkeypatch, component.COPIES_TRIED - 1, gone(errno.EIO))
     assert prepare(guest, start).failure is None
     assert (copy_of(guest) / "tree/payload/version").read_text() == "2.0.0\n"
 
 
 def test_disc_that_leaves_again_and_again(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     start = guest.insert()
-    fails_at_first(monkeypatch, component.COPIES_TRIED, errno.ENOMEDIUM)
+    fails_at_first(monkeypatch, component.COPIES_TRIED, gone(errno.ENOMEDIUM))
     assert code(prepare(guest, start)) == "media/disc_lost"
 
 
-def fails_at_first(monkeypatch: pytest.MonkeyPatch, times: int, number: int) -> None:
-    """Let the first attempts to open a file of the payload fail, as they do on a disc that left its drive."""
-    failures = [OSError(number, os.strerror(number))] * times
+def gone(number: int) -> OSError:
+    """What reading from a disc that left its drive fails with."""
+    return OSError(number, os.strerror(number))
+
+
+def fails_at_first(monkeypatch: pytest.MonkeyPatch, times: int, error: Exception) -> None:
+    """Let the first attempts to open a file of the payload fail."""
+    failures = [error] * times
     really = os.open
 
     def opened(path: Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
@@ -253,6 +261,54 @@ def test_link_on_the_disc_is_not_followed(guest: Guest) -> None:
     (guest.root / "secret").write_text("2.0.0\n")
     (guest.drive / "payload/version").symlink_to(guest.root / "secret")
     assert code(prepare(guest, start)) == "prepare/copy_failed"
+
+
+def in_time(work: Callable[[Guest, Start], Found], guest: Guest, start: Start) -> Found:
+    """What something comes to that must not wait for a pipe's other end."""
+    results: list[Found] = []
+    thread = Thread(target=lambda: results.append(work(guest, start)), daemon=True)
+    thread.start()
+    thread.join(20.0)
+    assert results, "it waits for ever"
+    return results[0]
+
+
+def replace_by(kind: str, path: Path) -> None:
+    """Put something else in the place of a file."""
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
+def test_disc_with_something_else_in_place_of_a_file_is_let_go(guest: Guest, kind: str, name: str) -> None:
+    start = guest.insert()
+    replace_by(kind, guest.drive / "isolift" / name)
+    assert code(in_time(inspect, guest, start)) == "media/no_disc"
+    (guest.drive / "isolift" / name).rename(guest.root / "odd")
+    assert inspect(guest, guest.insert()).failure is None, "the next disc is none the worse for it"
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_something_else_in_place_of_a_file_is_not_copied(guest: Guest, kind: str) -> None:
+    start = guest.insert()
+    replace_by(kind, guest.drive / "payload/version")
+    found = in_time(prepare, guest, start)
+    assert (code(found), found.unmounted) == ("prepare/copy_failed", True)
+
+
+def test_file_whose_name_the_locale_cannot_write_is_not_copied(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = guest.insert()
+    unwritable = UnicodeEncodeError("ascii", "\xe9", 0, 1, "ordinal not in range(128)")
+    fails_at_first(monkeypatch, 1, unwritable)
+    found = prepare(guest, start)
+    assert (code(found), found.unmounted) == ("prepare/copy_failed", True)
 
 
 def test_file_that_nobody_signed_is_not_copied(guest: Guest) -> None:
@@ -370,6 +426,11 @@ def test_version_from_rpm_where_there_is_no_dpkg(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PATH", str(tmp_path))
     assert detect.read_version(Probe(package="tool")) == "5.6-1"
     assert detect.read_version(Probe(package="other")) == ""
+
+
+def test_file_whose_name_the_locale_cannot_write() -> None:
+    with pytest.raises(detect.DetectError, match="detect_failed: .*surrogates"):
+        detect.read_version(Probe(file="/\ud800"))
 
 
 def test_guest_without_package_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -47,7 +48,7 @@ from isolift_agent.events import (
     Unrecorded,
     Welcomed,
 )
-from isolift_agent.lifecycle import handle, must_record
+from isolift_agent.lifecycle import handle, held_back, must_record
 from isolift_agent.memory import FINISHED_LIMIT, OUTBOX_LIMIT, Finished, Memory
 from isolift_agent.states import State
 from isolift_agent.wire import Message, Request, Result
@@ -57,6 +58,13 @@ def result_of(core: Core) -> Result:
     """The result that the last step sent."""
     (result,) = core.sent(Result)
     return result
+
+
+def started() -> Core:
+    """A core that looks at the disc for the first time."""
+    core = Core()
+    core.command(START)
+    return core
 
 
 # Restarts.
@@ -342,6 +350,49 @@ def test_result_need_not_be_recorded_to_be_sent() -> None:
     assert not must_record(core.memory, ended)
     greeted, _effects = handle(core.memory, Welcomed(OTHER_VM, "fresh"), NOW)
     assert not must_record(core.memory, greeted)
+
+
+@pytest.mark.parametrize(
+    ("make", "events"),
+    [
+        (verifying, [Unrecorded(Prepared(UPGRADE, True), "full")]),
+        (asking, [Answered(UPGRADE, False)]),
+        (asking, [Unrecorded(Answered(UPGRADE, True), "full")]),
+        (started, [Unrecorded(inspected(), "full")]),
+        (requested, [Commanded(command(START)), Unrecorded(inspected(), "full")]),
+    ],
+    ids=["verifying", "declined", "confirmed", "inspecting", "inspecting again"],
+)
+def test_result_is_held_back_while_the_journal_would_still_let_the_upgrade_be_installed(
+    make: Callable[[], Core], events: list[Event]
+) -> None:
+    """A process that begins with the journal would go on."""
+    core = make()
+    for event in events:
+        recorded = core.memory
+        core.do(event)
+    (said,) = (item.message for item in core.found(Transmit) if isinstance(item.message.payload, Result))
+    assert held_back(recorded, said) and not held_back(core.memory, said)
+    assert not any(held_back(recorded, item.message) for item in core.found(Transmit) if item.message != said)
+
+
+@pytest.mark.parametrize(
+    ("make", "event"),
+    [
+        (Core, Unrecorded(Commanded(command(START)), "full")),
+        (installing, Installed(UPGRADE, "2.0.0", exit_code=0)),
+        (cancelling, inspected()),
+    ],
+    ids=["start", "installed", "cancelled"],
+)
+def test_result_that_no_other_process_could_belie_is_said_at_once(
+    make: Callable[[], Core], event: Event
+) -> None:
+    core = make()
+    recorded = core.memory
+    core.do(event)
+    (said,) = (item.message for item in core.found(Transmit))
+    assert isinstance(said.payload, Result) and not held_back(recorded, said)
 
 
 # What comes too late.

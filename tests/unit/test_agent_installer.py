@@ -119,6 +119,15 @@ def test_installer_that_cannot_be_started(guest: Guest) -> None:
     assert done.exit_code == runner.CANNOT_RUN and "/no/such/shell" in done.log_tail
 
 
+def test_installer_that_the_locale_cannot_name(guest: Guest) -> None:
+    upgrade = prepared(guest, "true")
+    order = runner.Order(("/bin/\ud800",), str(directory(guest) / "tree"), 60, "guest-tools", "2.0.0")
+    runner.write_order(directory(guest), order)
+    assert runner.main(directory(guest)) == 0
+    done = tasks.settle(guest.config, upgrade)
+    assert done.exit_code == runner.CANNOT_RUN and "surrogates" in done.log_tail
+
+
 def test_installer_is_shielded_from_the_agents_environment(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +250,24 @@ def test_installer_survives_its_agent_and_is_waited_for(guest: Guest) -> None:
     assert (done.version, done.exit_code, done.log_tail) == ("2.0.0", 0, "survived\n")
 
 
+def test_installer_is_waited_for_on_a_disk_that_became_read_only(guest: Guest) -> None:
+    flag, state = guest.root / "flag", str(guest.root / "state")
+    upgrade = prepared(guest, f'while [ ! -e {flag} ]; do sleep 0.05; done; cp payload/version "$1"')
+    agent = begin_elsewhere(guest, upgrade)
+    started(guest)
+    agent.kill()
+    agent.wait(WAIT_S)
+    for options in (("--bind", state, state), ("-o", "remount,bind,ro", state)):
+        subprocess.run(["mount", *options], check=True, timeout=10, env={})
+    try:
+        wait = in_background(lambda: tasks.settle(guest.config, upgrade))
+        flag.touch()
+        done = wait()
+    finally:
+        subprocess.run(["umount", state], check=True, timeout=10, env={})
+    assert (done.version, done.exit_code, done.failure) == ("2.0.0", 0, None)
+
+
 def test_installer_that_ended_meanwhile_is_reported(guest: Guest) -> None:
     upgrade = prepared(guest, "echo meanwhile; exit 4")
     tasks.install(guest.config, upgrade)
@@ -262,6 +289,33 @@ def test_installer_that_lost_its_runner_is_waited_for_but_unseen(guest: Guest) -
     flag.touch()
     done = wait()
     assert (done.version, done.exit_code, done.log_tail) == ("2.0.0", None, "begun\n")
+
+
+def test_installer_that_lost_its_runner_has_no_more_time_than_before(guest: Guest) -> None:
+    """Its time limit is counted from its own beginning, whoever watches."""
+    upgrade = prepared(guest, "exec sleep 300")
+    agent = begin_elsewhere(guest, upgrade)
+    installing = started(guest)
+    agent.kill()
+    agent.wait(WAIT_S)
+    os.kill(runner_of(installing.pid), signal.SIGKILL)
+    used_up = process.age_s(installing)
+    beginning = directory(guest) / "started.json"
+    beginning.write_text(json.dumps({"installer": vars(installing), "timeout_s": used_up}))
+    assert in_background(lambda: tasks.settle(guest.config, upgrade))().exit_code is None
+    assert not process.alive(installing)
+
+
+def test_age_of_a_process() -> None:
+    before = time.monotonic()
+    child = subprocess.Popen(["sleep", "300"])
+    try:
+        identity = process.identify(child.pid)
+        assert identity and 0 <= process.age_s(identity) + 0.02
+        assert process.age_s(identity) <= time.monotonic() - before + 0.02, "the kernel counts in ticks"
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_installer_that_never_began_is_not_run(guest: Guest) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,12 +13,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.agent_support import CAMPAIGN, START, UPGRADE, VM, Core, inspected
 
+from isolift_agent import journal as journal_module
 from isolift_agent.journal import (
     ARCHIVES_LIMIT,
     COMPACT_ABOVE,
@@ -240,6 +243,53 @@ def test_rewriting_on_a_full_disk_refuses_and_keeps_what_was_safe(tiny_disk: Pat
     ballast = tiny_disk / "ballast"
     ballast.unlink()
     assert not list(tiny_disk.glob(".*.new"))
+
+
+def disk_fails(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
+    """Let a function fail as on a bad disk."""
+
+    def fails(*_arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(module, name, fails)
+
+
+def test_rewriting_that_fails_when_the_file_has_its_name_is_not_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    block = {"text": "x" * (COMPACT_ABOVE * 3 // 4)}
+    journal.append(block, whole)
+    with monkeypatch.context() as patch:
+        disk_fails(patch, journal_module, "sync_directory")
+        with pytest.raises(JournalError, match="Input/output error"):
+            journal.append(block, whole)
+    journal.append({"last": 1}, whole)
+    journal.close()
+    assert read(tmp_path) == [{"whole": True}, {"last": 1}] and journal.count == 3
+
+
+def test_record_that_is_in_the_file_although_writing_it_failed_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk said that it has not got it; what the agent went on with is what counts."""
+    store = Store(tmp_path)
+    core = Core(store.memory)
+    core.welcome()
+    store.keep(core.memory)
+    before = core.memory
+    core.command(START)
+    with monkeypatch.context() as patch:
+        disk_fails(patch, os, "fsync")
+        with pytest.raises(JournalError, match="Input/output error"):
+            store.keep(core.memory)
+    store.keep_unrecorded(before)
+    store.keep(before)
+    store.close()
+    again = Store(tmp_path)
+    assert again.memory == before
+    again.close()
 
 
 def test_write_that_the_system_cuts_short_is_undone(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from unit.agent_support import (
     DEADLINE,
     NOW,
+    OTHER_UPGRADE,
     START,
     START_ASK,
     UPGRADE,
@@ -199,6 +200,23 @@ def test_older_permit_does_not_replace_a_newer_one() -> None:
     core.command(permit(5, NOW + 1200))
     core.command(permit(4, NOW + 9999))
     assert (core.upgrade().permit, core.upgrade().expires_at) == (5, NOW + 1200)
+
+
+def test_request_that_was_answered_is_not_said_again() -> None:
+    """A relay that hears it late would let it pass for asking anew, by an agent that installs nothing meanwhile."""
+    core = requested()
+    core.command(START)
+    core.do(inspected())
+    core.command(permit())
+    assert [item.payload.TYPE for item in core.memory.outbox] == ["confirmation"]
+    core.do(Prepared(UPGRADE, unmounted=True))
+    assert [item.payload.TYPE for item in core.memory.outbox] == ["confirmation", "progress"]
+
+
+def test_request_of_another_upgrade_is_said_all_the_same() -> None:
+    core = requested()
+    core.command(START, OTHER_UPGRADE)
+    assert [item.payload.TYPE for item in core.memory.outbox] == ["request", "progress"]
 
 
 def test_permit_that_comes_while_inspecting_is_used_afterwards() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -161,6 +162,43 @@ def read_only(path: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", path], check=True, timeout=10)
+
+
+@pytest.mark.parametrize(("answer", "outcome"), [("confirm", "failed"), ("decline", "declined")])
+@pytest.mark.parametrize("end", ["killed", "room again"])
+def test_result_that_the_next_agent_could_belie_waits_for_the_journal(
+    guest: Guest, relay: Relay, answer: str, outcome: str, end: str
+) -> None:
+    """The journal holds a permit that is still valid: an agent that begins with it would install."""
+    let_install(guest)
+    with RunningAgent(guest) as agent:
+        relay.welcomed()
+        relay.command(start_of(guest, script=waiting_script(guest), consent="ask"))
+        relay.message(Request)
+        relay.command(permit())
+        relay.until(lambda: agent.state() == "asking", "the question")
+        relay.silence(0.2)  # all that was said is acknowledged, and that is recorded
+        size = (guest.root / "state/journal.jsonl").stat().st_size
+        resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        assert agent.call("answer", answer).returncode == 0
+        assert agent.state() == ""
+        relay.knock()
+        relay.welcomed()
+        relay.silence(0.3)
+        assert not relay.payloads(Result) and runs(guest) == 0
+        if end == "room again":
+            resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            relay.message(Result)
+        else:
+            agent.kill()
+            relay.session = ""
+            with RunningAgent(guest) as second:
+                relay.until(lambda: second.state() == "asking", "the question again")
+                assert second.call("answer", "confirm").returncode == 0
+                relay.message(Result)
+    expected = outcome if end == "room again" else "succeeded"
+    assert {found for found, _code in outcomes(relay).values()} == {expected}
+    assert runs(guest) == (expected == "succeeded")
 
 
 # The disk is set back.

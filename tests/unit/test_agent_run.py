@@ -310,6 +310,22 @@ def test_prompt_is_taken_away_when_the_upgrade_is_cancelled(guest: Guest, relay:
         assert process.wait_gone(asking, WAIT_S)
 
 
+def test_prompt_that_does_not_heed_the_end_of_the_question_is_killed(guest: Guest, relay: Relay) -> None:
+    pids = guest.root / "prompt.pids"
+    guest.prompt = ["/bin/sh", "-c", f"trap '' TERM; echo $$ >> {pids}; sleep 300; sleep 300"]
+    with RunningAgent(guest) as agent:
+        relay.welcomed()
+        relay.command(start_of(guest, consent="ask"))
+        relay.message(Request)
+        relay.command(permit())
+        relay.until(lambda: _pids(pids), "the prompt")
+        (asking,) = _pids(pids)
+        relay.command(Cancel())
+        assert relay.message(Result).outcome == "cancelled", "nobody waits for the prompt's end"
+        assert agent.state() == ""
+        relay.until(lambda: process.identify(asking) is None, "the end of the prompt")
+
+
 def test_prompt_of_an_agent_that_was_killed_is_taken_away(guest: Guest, relay: Relay) -> None:
     pids = guest.root / "prompt.pids"
     guest.prompt = ["/bin/sh", "-c", f"echo $$ >> {pids}; exec sleep 300"]
@@ -413,13 +429,18 @@ def test_disk_that_takes_no_more_than_some_bytes(guest: Guest, relay: Relay, roo
         relay.welcomed()
         relay.until(lambda: "vm: -" not in agent.call("status").stdout, "the first records")
         size = (guest.root / "state/journal.jsonl").stat().st_size + room
-        resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (size, size))
+        resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
         relay.command(start_of(guest, script=waiting_script(guest)))
         let_install(guest)
-        relay.until(lambda: relay.payloads(Request) or relay.payloads(Result), "a word")
-        if not relay.payloads(Result):
+        relay.until(lambda: relay.payloads(Request) or relay.payloads(Result) or not agent.state(), "a word")
+        if relay.payloads(Request) and not relay.payloads(Result):
             relay.command(permit())
         refused = relay.refusal()
+        if not refused:
+            relay.until(lambda: not agent.state(), "the end of the upgrade")
+            # What the journal may belie is said when it can be written again.
+            resource.prlimit(agent.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            relay.knock()
         result = None if refused else relay.message(Result)
     if result and result.outcome == "succeeded":
         assert (runs(guest), result.version_after) == (1, "2.0.0")

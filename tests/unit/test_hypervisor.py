@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +17,11 @@ from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import (
     NO_DOMAIN,
     ConnectionLost,
     Hypervisor,
+    MediaError,
+    check_iso,
 )
 
+INVALID_CONNECTION = 6
 UUID = "2a8f1b9e-6f0d-4d5c-8c8a-7a2f3f0e9a11"
 
 
@@ -93,6 +98,43 @@ def test_a_domain_that_cannot_be_described_is_named_and_stops_no_other(
     assert [info.name for info in found] == ["here"]
     assert [(one.uuid, one.name) for one in unreadable] == [(UUID, "odd")]
     assert unreadable[0].detail.startswith(detail)
+
+
+def test_a_connection_that_was_closed_on_our_side_is_lost() -> None:
+    """The binding's ``isAlive`` raises then, too."""
+
+    def closed(*_arguments: object) -> None:
+        raise LibvirtError(INVALID_CONNECTION, "invalid connection pointer")
+
+    connection = SimpleNamespace(listAllDomains=closed, isAlive=closed, close=closed)
+    lost = Hypervisor(connection, "/var/lib/isolift/media")
+    with pytest.raises(ConnectionLost):
+        lost.domains()
+    lost.close()
+
+
+def test_a_uuid_is_looked_for_as_a_uuid_only() -> None:
+    def unknown(_uuid: str) -> None:
+        raise LibvirtError(NO_DOMAIN, "Domain not found")
+
+    connection = SimpleNamespace(lookupByUUIDString=unknown, lookupByName=Domain, isAlive=lambda: True)
+    found = Hypervisor(connection, "/var/lib/isolift/media")
+    assert found.find(UUID).name() == UUID
+    with pytest.raises(MediaError, match="no_domain"):
+        found.find_uuid(UUID)
+
+
+def test_an_iso_is_a_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, empty = tmp_path / "good.iso", tmp_path / "empty.iso"
+    good.write_bytes(b"disc")
+    empty.touch()
+    check_iso(str(good))
+    for path, why in ((empty, "is empty"), (tmp_path, "is no file"), (tmp_path / "none", "there is no file")):
+        with pytest.raises(MediaError, match=f"no_media: .*{why}"):
+            check_iso(str(path))
+    monkeypatch.setattr(os.path, "isfile", lambda _path: True)  # it goes in this very moment
+    with pytest.raises(MediaError, match="no_media"):
+        check_iso(str(tmp_path / "none"))
 
 
 def test_a_libvirt_that_goes_away_meanwhile_is_no_trouble_of_one_domain() -> None:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isolift_relay import channel as module
-from isolift_relay.channel import WRITE_LIMIT, Channel, LineSplitter, Listener
+from isolift_relay.channel import READ_SIZE, SHARE_BURST, WRITE_LIMIT, Channel, LineSplitter, Listener
+from isolift_relay.rates import Limits
 from isolift_relay.wire import FRAME_LIMIT
 
 DEADLINE_S = 10.0
@@ -202,13 +203,82 @@ def test_a_guest_that_does_not_read_loses_the_connection_and_costs_no_memory(tmp
     asyncio.run(story())
 
 
-def test_a_guest_that_floods_is_drained(tmp_path: Path) -> None:
+def test_a_guest_that_floods_is_drained_at_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARE_PER_S", 200_000.0)
+
     async def story() -> None:
         host, guest = Host(), Guest(tmp_path / "agent")
         channel = Channel(str(tmp_path / "agent"), host.listener())
         await guest.accepts()
-        await guest.sends((b"z" * 999 + b"\n") * 20_000)
-        await until(lambda: len(host.heard) == 20_001)
+        began = asyncio.get_running_loop().time()
+        await guest.sends(b"z\n" * 100_000)
+        await until(lambda: len(host.heard) == 100_001)
+        at_once = SHARE_BURST + READ_SIZE
+        assert asyncio.get_running_loop().time() - began > (100_000 - at_once) / 200_000
+        channel.close()
+        guest.stops()
+
+    asyncio.run(story())
+
+
+@pytest.fixture
+def no_second_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has used up what may be read at once waits for ever."""
+    monkeypatch.setattr(module, "SHARE_PER_S", 1e-6)
+
+
+@pytest.mark.usefixtures("no_second_share")
+def test_while_a_guest_that_floods_waits_another_is_heard(tmp_path: Path) -> None:
+    async def story() -> None:
+        hosts, guests = (Host(), Host()), (Guest(tmp_path / "rude"), Guest(tmp_path / "polite"))
+        channels = [
+            Channel(str(tmp_path / name), host.listener())
+            for name, host in zip(("rude", "polite"), hosts, strict=True)
+        ]
+        for guest in guests:
+            await guest.accepts()
+        flood = asyncio.ensure_future(guests[0].sends(b"\n" * 20_000_000))
+        await until(lambda: len(hosts[0].heard) > SHARE_BURST)
+        await guests[1].sends(b"hello\n")
+        await hosts[1].hears("up", b"hello")
+        assert len(hosts[0].heard) <= 1 + SHARE_BURST + READ_SIZE and not flood.done()
+        flood.cancel()
+        for channel, guest in zip(channels, guests, strict=True):
+            channel.close()
+            guest.stops()
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("no_second_share")
+def test_no_guest_waits_that_sends_what_the_core_takes_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        host, guest = Host(), Guest(tmp_path / "agent")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await guest.accepts()
+        count = int(Limits().messages_burst)
+        line = b"z" * (int(Limits().bytes_burst) // count)
+        await guest.sends((line + b"\n") * count)
+        await host.hears("up", *[line] * count)
+        channel.close()
+        guest.stops()
+
+    asyncio.run(story())
+
+
+def test_a_guest_that_leaves_while_it_waits_is_noticed_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARE_PER_S", 50_000.0)
+
+    async def story() -> None:
+        host, guest = Host(), Guest(tmp_path / "agent")
+        channel = Channel(str(tmp_path / "agent"), host.listener())
+        await guest.accepts()
+        await guest.sends(b"\n" * READ_SIZE)
+        guest.leaves()
+        await until(lambda: host.heard[-1:] == ["down"])
+        assert host.heard.count(b"") == READ_SIZE
         channel.close()
         guest.stops()
 

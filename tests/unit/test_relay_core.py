@@ -125,6 +125,14 @@ def test_knocks_keep_their_distance(session: Node) -> None:
     assert session.happens(wake.event).frames() == [wire.Knock()]
 
 
+def test_knocks_keep_their_distance_whatever_the_hosts_clock_does(session: Node) -> None:
+    session.now += 10
+    session.session = "unknown"
+    session.reports(REQUEST)
+    session.stepped = -3600.0
+    assert session.reports(REQUEST).the(Wake).after_s == pytest.approx(2.0)
+
+
 # The broker goes and comes
 
 

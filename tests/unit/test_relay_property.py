@@ -92,7 +92,7 @@ class World:
 
     def happens(self, event: Event) -> None:
         self.now += 0.3
-        for effect in self.relay.handle(event, self.now):
+        for effect in self.relay.handle(event, self.now, self.now):
             self.perform(effect)
         assert len(self.relay._desk.sent) <= self.limits.unconfirmed + len(self.unacked)
         for vm in self.relay._desk.vms.values():

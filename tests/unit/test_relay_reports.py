@@ -5,15 +5,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
-from unit.relay_node import CAMPAIGN, OTHER_VM, PERMIT, REQUEST, RESULT, START, UPGRADE, VM, Node, message
+from unit.relay_node import (
+    CAMPAIGN,
+    OTHER_CAMPAIGN,
+    OTHER_START,
+    OTHER_VM,
+    PERMIT,
+    REQUEST,
+    RESULT,
+    START,
+    UPGRADE,
+    VM,
+    Node,
+    message,
+)
 
 from isolift_relay import ids, topology, wire
 from isolift_relay.events import (
     Announce,
     EjectMedium,
+    InsertMedium,
     Line,
     LineTooLong,
     Log,
@@ -24,6 +39,7 @@ from isolift_relay.events import (
     Write,
 )
 from isolift_relay.rates import Bucket, Limits
+from isolift_relay.sessions import Vm
 
 
 @pytest.fixture
@@ -66,6 +82,13 @@ def test_a_report_of_a_campaign_that_the_broker_does_not_know_is_refused(session
         wire.Ack(session=session.session, message_id="g.1", refused="unknown_campaign")
     ]
     assert session.the(EjectMedium).campaign_id == CAMPAIGN  # the disc is of no use any more
+
+
+def test_a_host_clock_that_is_set_forward_makes_no_broker_older(session: Node) -> None:
+    session.now += 10
+    session.stepped = 3600.0
+    session.opens().reports(RESULT).broker_answers(Outcome.UNROUTABLE)
+    assert session.frames() == [wire.Knock()]
 
 
 def test_a_report_that_the_broker_refused_is_asked_for_again(session: Node) -> None:
@@ -159,6 +182,31 @@ def test_bad_input_is_reported_at_most_five_times_for_one_upgrade(session: Node)
     assert len(session.happens(Line(VM, b"rubbish")).journaled()) == 1
 
 
+def test_starts_of_two_campaigns_in_turn_bring_no_more_refusals(session: Node) -> None:
+    session.starts()
+    refusals: Counter[str] = Counter()
+    for number in range(20):
+        session.now += 10
+        session.commands(OTHER_START, f"o.{number}", campaign=OTHER_CAMPAIGN)
+        refusals.update(entry.upgrade_id for entry in rubbish(session))
+        session.commands(START, f"c.{number}")
+        if session.of(InsertMedium):
+            session.medium_is_done()
+        refusals.update(entry.upgrade_id for entry in rubbish(session))
+    assert list(refusals.values()) == [5, 5]
+
+
+def rubbish(session: Node) -> list[wire.Message]:
+    """What a guest that sends rubbish brings about."""
+    return session.happens(*(Line(VM, b"rubbish") for _time in range(10))).journaled()
+
+
+def test_refusals_are_counted_for_some_upgrades_only() -> None:
+    vm = Vm(VM, "desk", "/run/desk.sock", Limits(refusals=1, refused_upgrades=3))
+    assert [vm.may_report_refusal(upgrade) for upgrade in "abcabcd"] == [True] * 3 + [False] * 3 + [True]
+    assert len(vm.refusals) == 3
+
+
 def test_bad_input_of_a_vm_that_was_never_started_is_logged_a_few_times(session: Node) -> None:
     session.happens(*(Line(VM, b"rub\x1b[2Jbish") for _time in range(60)))
     assert session.of(Publish) == []
@@ -216,6 +264,13 @@ def test_commands_that_no_agent_acknowledges_are_forgotten_in_the_end(session: N
         session.commands(PERMIT, f"c.{number}")
     handed = session.relay._desk.vms[VM].handed
     assert list(handed) == [f"c.{number}" for number in range(136, 200)]
+
+
+def test_a_bucket_that_owes_says_how_long() -> None:
+    bucket = Bucket(rate=2.0, burst=10.0)
+    assert [bucket.charge(amount, 100.0) for amount in (10, 6, 4)] == [0.0, 3.0, 5.0]
+    assert bucket.charge(0, 102.0) == 3.0
+    assert not bucket.take(1, 105.0) and bucket.take(1, 105.5)
 
 
 def test_a_bucket_gains_nothing_from_a_clock_that_is_set_back() -> None:

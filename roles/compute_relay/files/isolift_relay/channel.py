@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One VM's channel: the unix socket that QEMU offers for the agent's port.
 
-The socket is always drained, whatever its bytes are worth, because a guest that cannot write may hang. What waits to be
-written is bounded: a guest that does not read loses the connection.
+The socket is drained, whatever its bytes are worth, because a guest that cannot write may hang. Only one that sends much more than
+the core takes of it is made to wait, and it alone: all VMs of a node share one thread. What waits to be written is bounded: a guest that
+does not read loses the connection.
 """
 
 from __future__ import annotations
@@ -13,12 +14,20 @@ import asyncio
 import logging
 from typing import Callable, NamedTuple
 
+from .rates import Bucket
 from .wire import FRAME_LIMIT
 
 CONNECT_TIMEOUT_S = 5.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
-READ_SIZE = 64 * 1024
+READ_SIZE = 16 * 1024
+"""Most bytes of one guest that are read while other guests wait."""
+
+SHARE_PER_S = 1000.0
+SHARE_BURST = 2000.0
+"""Lines and KiB of one guest that are read in a second, and at once after a pause. What the core takes of it (`Limits`) is less, so
+that nobody waits but a guest most of whose lines are refused."""
+
 WRITE_LIMIT = 512 * 1024
 """Most bytes that may wait for the guest to read them."""
 
@@ -143,20 +152,31 @@ class _Socket(asyncio.BufferedProtocol):
         self._channel = channel
         self._closed = closed
         self._splitter = LineSplitter(FRAME_LIMIT)
+        self._share = Bucket(SHARE_PER_S, SHARE_BURST)
+        self._loop = asyncio.get_running_loop()
+        self._rest: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Now, and not when the coroutine that connects goes on: the guest's first line may have been read by then.
         assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
         self._channel.connected(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        for line in self._splitter.feed(bytes(self._buffer[:nbytes])):
+        lines = self._splitter.feed(bytes(self._buffer[:nbytes]))
+        for line in lines:
             self._channel.received(line)
+        owed_s = self._share.charge(len(lines) + nbytes / 1024, self._loop.time())
+        if owed_s > 0.0:
+            self._transport.pause_reading()  # that the guest left is noticed when it is over, too
+            self._rest = self._loop.call_later(owed_s, self._transport.resume_reading)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
         if not self._closed.done():
             self._closed.set_result(None)
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The relay core: takes an event and the time, and returns what is to be done. It does no I/O and reads no clock.
+"""The relay core: takes an event and the times, and returns what is to be done. It does no I/O and reads no clock.
 
 Commands come from the broker and go to the agents (drives.py), reports come from the agents and go to the broker
 (reports.py); this file follows domains, channels and the broker.
@@ -44,7 +44,7 @@ COMMANDS = wire.registry(*wire.COMMANDS)
 
 
 class Relay:
-    """One node's relay. ``run`` is a word that no other run of it used; times are Unix seconds of the host's clock."""
+    """One node's relay. ``run`` is a word that no other run of it used."""
 
     def __init__(self, node: str, run: str, limits: Limits) -> None:
         self._desk = Desk(node, run, limits)
@@ -66,9 +66,13 @@ class Relay:
             KnockDue: self._knock_due,
         }
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """What is to be done about ``event``, in order. Anything that a guest can cause is an event like any other."""
-        self._desk.now = now
+    def handle(self, event: Event, now: float, elapsed: float) -> list[Effect]:
+        """What is to be done about ``event``, in order. Anything that a guest can cause is an event like any other.
+
+        :param now: Unix seconds of the host's clock.
+        :param elapsed: seconds of a clock that nobody sets, from any moment on.
+        """
+        self._desk.now, self._desk.elapsed = now, elapsed
         self._handlers[type(event)](event)
         return self._desk.take()
 
@@ -116,7 +120,7 @@ class Relay:
             vm.step(Kind.CHANNEL_DOWN)
 
     def _on_broker_up(self, _event: BrokerUp) -> None:
-        self._desk.broker_up, self._desk.broker_up_at = True, self._desk.now
+        self._desk.broker_up, self._desk.broker_up_at = True, self._desk.elapsed
         for vm in self._desk.vms.values():
             self._desk.emit(Bind(vm.uuid))
         for vm in self._desk.vms.values():

@@ -44,7 +44,8 @@ class Desk:
         self.node = node
         self.run = run
         self.limits = limits
-        self.now = 0.0
+        self.now = 0.0  # by the host's clock, which may be set: what others are told, and what they told
+        self.elapsed = 0.0  # by a clock that nobody sets: for intervals
         self.broker_up = False
         self.broker_up_at = 0.0
         self.vms: dict[str, Vm] = {}
@@ -73,7 +74,7 @@ class Desk:
     @property
     def trusts_routes(self) -> bool:
         """Whether a journal without a route is gone. RabbitMQ takes messages before it has found all routes after it was killed."""
-        return self.now >= self.broker_up_at + self.limits.routes_s
+        return self.elapsed >= self.broker_up_at + self.limits.routes_s
 
     def has_room(self) -> bool:
         """Whether the broker may owe one answer more."""
@@ -126,8 +127,8 @@ class Desk:
         """Asks the agent for a new session, but not too often: every knock costs a hello and a presence."""
         if vm.knock_due or vm.state not in (State.CONNECTED, State.KNOCKED, State.OPEN):
             return
-        pause = vm.knocked_at + self.limits.knock_interval_s - self.now
-        if 0 < pause <= self.limits.knock_interval_s:
+        pause = vm.knocked_at + self.limits.knock_interval_s - self.elapsed
+        if pause > 0:
             vm.knock_due = True
             self.emit(Wake(pause, KnockDue(vm.uuid)))
         else:
@@ -136,10 +137,10 @@ class Desk:
     def knock(self, vm: Vm) -> None:
         """Asks the agent for a new session. The empty line ends whatever an earlier session left half-sent."""
         vm.step(Kind.KNOCK)
-        vm.knocked_at = self.now
+        vm.knocked_at = self.elapsed
         self.emit(Write(vm.uuid, b"\n" + wire.encode_frame(wire.Knock())))
 
     def log(self, vm: Vm, text: str) -> None:
         """Logs what a guest caused, which must not be able to fill the log."""
-        if vm.logs.take(1, self.now):
+        if vm.logs.take(1, self.elapsed):
             self.emit(Log(Level.WARNING, f"{vm.name} ({vm.uuid}): {text}"))

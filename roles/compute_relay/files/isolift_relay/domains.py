@@ -23,6 +23,10 @@ from .media import Reason
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
+KEEPALIVE_S, KEEPALIVE_COUNT = 5, 5
+"""Seconds between the questions whether libvirt is still there, and how many may stay unanswered. What libvirtd
+itself uses towards its clients. One that hangs would hold every thread."""
+
 THREADS = 8
 """Blocking calls at once: a locked tray holds one of them for 5 seconds."""
 
@@ -96,10 +100,10 @@ class Domains:
         if hypervisor is None:
             return MediumDone(vm, number, Reason.MEDIA_ERROR, "libvirt cannot be reached at the moment")
         try:
-            await self._call(lambda: change(hypervisor, hypervisor.find(vm)))
+            await self._call(lambda: change(hypervisor, hypervisor.find_uuid(vm)))
         except MediaError as error:
             return MediumDone(vm, number, error.reason, error.detail)
-        except HypervisorError as error:
+        except (HypervisorError, ValueError) as error:  # ValueError: its XML cannot be read
             return MediumDone(vm, number, Reason.MEDIA_ERROR, str(error))
         return MediumDone(vm, number)
 
@@ -144,6 +148,7 @@ class Domains:
 
     def _subscribe(self, connection: Any) -> None:
         connection.registerCloseCallback(self._closed, None)
+        connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
         for event in (
             libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
             libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
@@ -174,7 +179,7 @@ class Domains:
 def _look(hypervisor: Hypervisor, vm: str) -> DomainUp | None:
     """The domain as it is now, if it runs here and has the agent's port."""
     try:
-        info = hypervisor.describe(hypervisor.find(vm))
+        info = hypervisor.describe(hypervisor.find_uuid(vm))
     except MediaError as error:
         if error.reason is Reason.NO_DOMAIN:
             return None

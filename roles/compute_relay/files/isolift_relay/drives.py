@@ -155,8 +155,6 @@ class Drives:
             self._desk.undeliverable(command, problem, f"{vm.name}: {_EXPLAINED[problem]}")
             return
         if isinstance(message.payload, wire.Start):
-            if not _is(vm.started, message):
-                vm.refusals = 0
             vm.started = message
         vm.handed[message.message_id] = message
         while len(vm.handed) > self._desk.limits.handed_per_vm:

@@ -30,6 +30,8 @@ class Limits:
     """Commands of one VM that its agent did not acknowledge yet; the oldest are forgotten."""
     refusals: int = 5
     """Refusals reported for one upgrade."""
+    refused_upgrades: int = 64
+    """Upgrades of one VM whose refusals are counted; the oldest are forgotten."""
     eject_tries: int = 6
     eject_pause_s: float = 5.0
     """Pause before the second try to eject; it doubles with every further one."""
@@ -50,10 +52,19 @@ class Bucket:
 
     def take(self, amount: float, now: float) -> bool:
         """Takes ``amount`` tokens if there are so many. A clock that was set back adds none."""
-        if self._at is not None and now > self._at:
-            self._level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._at = now
+        self._fill(now)
         if amount > self._level:
             return False
         self._level -= amount
         return True
+
+    def charge(self, amount: float, now: float) -> float:
+        """Takes ``amount`` tokens even if there are not so many; the seconds until none is owed any more."""
+        self._fill(now)
+        self._level -= amount
+        return max(0.0, -self._level / self._rate)
+
+    def _fill(self, now: float) -> None:
+        if self._at is not None and now > self._at:
+            self._level = min(self._burst, self._level + (now - self._at) * self._rate)
+        self._at = now

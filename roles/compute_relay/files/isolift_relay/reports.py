@@ -31,7 +31,7 @@ class Reports:
             return
         if vm.state is State.CONNECTED:
             return  # the broker is away: the agent sends it again after the next hello
-        if not vm.admits(len(data), self._desk.now):
+        if not vm.admits(len(data), self._desk.elapsed):
             self.refuse(vm, "too_fast", "the guest sends more than its share; what is above it was dropped")
             self._desk.knock_soon(vm)  # the dropped line may have been a hello
             return
@@ -53,8 +53,7 @@ class Reports:
             return
         if vm.started is None:
             self._desk.log(vm, f"refused, {reason}: {detail!a}")
-        elif vm.refusals < self._desk.limits.refusals:
-            vm.refusals += 1
+        elif vm.may_report_refusal(vm.started.upgrade_id):
             self._desk.tell(vm.started, wire.Refused(reason, detail[:300]))
 
     def settled(self, sent: ReportSent, outcome: Outcome) -> None:
@@ -94,7 +93,7 @@ class Reports:
 
     def _hello(self, vm: Vm, hello: wire.Hello) -> None:
         desk = self._desk
-        if not vm.hellos.take(1, desk.now):
+        if not vm.hellos.take(1, desk.elapsed):
             desk.knock_soon(vm)
             return
         vm.step(Kind.HELLO)

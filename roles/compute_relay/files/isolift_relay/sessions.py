@@ -111,7 +111,7 @@ class Vm:
     session: str = ""
     journal: tuple[str, int] = ("", 0)  # generation and counter of the agent's journal at its last hello
     garbage: int = 0  # lines thrown away since the last hello
-    knocked_at: float = 0.0
+    knocked_at: float = float("-inf")
     knock_due: bool = False
     operation: Operation | None = None  # what is being done to the drive
     operation_number: int = 0
@@ -126,7 +126,7 @@ class Vm:
         default_factory=set
     )  # reports that the broker did not confirm, by message ID
     started: Message | None = None  # the start that was handed over last
-    refusals: int = 0  # how many were reported for it
+    refusals: OrderedDict[str, int] = field(default_factory=OrderedDict)  # reported ones, by upgrade ID
     finished: str = ""  # upgrade ID of the last result that is safe
 
     def __post_init__(self) -> None:
@@ -147,6 +147,20 @@ class Vm:
         except KeyError:
             raise IllegalTransition(f"{self.name}: {kind.value} while {self.state.value}") from None
 
-    def admits(self, size: int, now: float) -> bool:
+    def admits(self, size: int, elapsed: float) -> bool:
         """Whether the guest may send ``size`` bytes more; they are charged if so."""
-        return self.messages.take(1, now) and self.bytes.take(size, now) and self.daily.take(size, now)
+        return (
+            self.messages.take(1, elapsed)
+            and self.bytes.take(size, elapsed)
+            and self.daily.take(size, elapsed)
+        )
+
+    def may_report_refusal(self, upgrade_id: str) -> bool:
+        """Whether one more refusal may be reported for the upgrade; it is counted if so."""
+        count = self.refusals.get(upgrade_id, 0)
+        if count >= self.limits.refusals:
+            return False
+        self.refusals[upgrade_id] = count + 1
+        while len(self.refusals) > self.limits.refused_upgrades:
+            self.refusals.popitem(last=False)
+        return True

@@ -54,6 +54,7 @@ class Shell:
         self._channels: dict[str, channel.Channel] = {}
         self._operations: dict[str, asyncio.Task[None]] = {}  # the last one on each VM's drive
         self._loop = asyncio.get_running_loop()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
         self._domains = domains.Domains(
             config.libvirt_uri, config.media_dir, domains.Listener(self.handle, self.handle)
         )
@@ -91,10 +92,14 @@ class Shell:
         }
 
     async def run(self) -> None:
-        """Relays until it is cancelled, and then leaves the broker and the channels in order."""
+        """Relays until it is cancelled, and then leaves the broker and the channels in order.
+
+        An operation that failed in a way that nobody foresaw ends it with that error: its VM would wait for ever, and the next run begins
+        with what the broker and the agents say.
+        """
         tasks = [self._loop.create_task(self._broker.run()), self._loop.create_task(self._domains.run())]
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.gather(self._failure, *tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -111,7 +116,7 @@ class Shell:
         self._busy = True
         try:
             while self._events:
-                for effect in self._relay.handle(self._events.popleft(), time.time()):
+                for effect in self._relay.handle(self._events.popleft(), time.time(), time.monotonic()):
                     self._carry_out(effect)
         finally:
             self._busy = False
@@ -151,3 +156,6 @@ class Shell:
     def _operated(self, vm: str, task: asyncio.Task[None]) -> None:
         if self._operations.get(vm) is task:
             del self._operations[vm]
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failure.done():
+            self._failure.set_exception(error)

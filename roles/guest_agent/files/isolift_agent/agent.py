@@ -209,6 +209,7 @@ class Agent:
 
     def _record(self, memory: Memory) -> str:
         """Make ``memory`` safe; why that was not possible, empty if it was. It is tried again later."""
+        held = [message for message in memory.outbox if self._store.holds_back(message)]
         try:
             self._store.keep(memory)
         except JournalError as error:
@@ -219,12 +220,15 @@ class Agent:
         if self._record_at is not None:
             self._record_at = None
             log.info("the journal is written again")
+            for message in held:
+                self._link.carry(message)
             self._tidy_work()
         return ""
 
     def _do(self, effect: Effect) -> None:
         if isinstance(effect, events.Transmit):
-            self._link.carry(effect.message)
+            if not self._store.holds_back(effect.message):
+                self._link.carry(effect.message)
         elif isinstance(effect, events.Acknowledge):
             self._link.acknowledge(effect.message_id, effect.refused)
         elif isinstance(effect, events.Greet):

@@ -81,10 +81,14 @@ class Channel:
     def open(self) -> None:
         """Open the port and watch it.
 
-        :raises OSError: it does not exist, or somebody else has it open.
+        :raises OSError: it does not exist, cannot be watched, or somebody else has it open.
         """
         file = self._open_port()
-        self._epoll.register(file, EVENTS)
+        try:
+            self._epoll.register(file, EVENTS)
+        except OSError:
+            os.close(file)
+            raise
         self._file = file
 
     def close(self) -> None:

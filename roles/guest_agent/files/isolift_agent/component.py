@@ -18,7 +18,7 @@ from typing import Callable, Iterator
 
 from . import facts, log
 from .config import Config
-from .drive import Abandoned, Disc, Drive, DriveError
+from .drive import Abandoned, Disc, Drive, DriveError, open_file
 from .events import Failure
 from .journal import sync_directory, write_file
 from .manifest import FileEntry, Manifest, ManifestError, Platform, digest, parse
@@ -114,7 +114,7 @@ def _copy_once(
         _check_copy(directory / TREE, manifest.files, abandoned)
         write_file(directory / MANIFEST, disc.manifest)
         sync_directory(directory.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path that this guest's locale has no letters for
         raise ComponentError("prepare", "copy_failed", str(error)) from error
 
 
@@ -186,13 +186,11 @@ def _copy_file(source: Path, target: Path, entry: FileEntry, abandoned: Callable
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with _reading():
-            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            reader = open_file(source)
     except FileNotFoundError as error:
         raise ComponentError("verify", "file_absent", f"the disc has no {entry.path}") from error
     mode = 0o700 if entry.executable else 0o600
-    with open(descriptor, "rb") as reader, open(
-        target, "xb", opener=lambda path, flags: os.open(path, flags, mode)
-    ) as writer:
+    with reader, open(target, "xb", opener=lambda path, flags: os.open(path, flags, mode)) as writer:
         left = entry.size
         while left > 0:
             if abandoned():

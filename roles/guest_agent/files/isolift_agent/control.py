@@ -71,16 +71,19 @@ class ControlServer:
         self._epoll.register(client.fileno(), select.EPOLLIN)
 
     def _serve(self, client: socket.socket) -> None:
-        """A request is one short line, so it comes whole or it is none."""
+        """A request is one short line, so it comes whole or it is none. A client that left may come again."""
         try:
             data = client.recv(REQUEST_LIMIT)
-            if data.endswith(b"\n"):
-                reply = self._answer(data.decode("utf-8", "replace").strip())
-                client.send(json.dumps(reply).encode("ascii") + b"\n")
         except BlockingIOError:
             return  # nothing came yet
         except OSError:
-            pass  # the client has left; it may come again
+            data = b""
+        if data.endswith(b"\n"):
+            reply = self._answer(data.decode("utf-8", "replace").strip())
+            try:
+                client.send(json.dumps(reply).encode("ascii") + b"\n")
+            except OSError:
+                pass  # it left meanwhile
         self._drop(client)
 
     def _drop(self, client: socket.socket) -> None:

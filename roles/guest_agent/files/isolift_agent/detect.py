@@ -47,7 +47,7 @@ def read_version(probe: Probe) -> str:
             output = _package_version(probe.package)
     except TimeoutError as error:
         raise DetectError("detect_timeout", str(error)) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path that this guest's locale has no letters for
         raise DetectError("detect_failed", str(error)) from error
     return clip(probe.version_in(output), 64)
 

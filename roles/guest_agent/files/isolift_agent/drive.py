@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import BinaryIO, Callable, Sequence
 
 from . import log, process
 from .manifest import MANIFEST_LIMIT
@@ -148,13 +150,30 @@ def _pause(seconds: float, abandoned: Callable[[], bool]) -> None:
         time.sleep(_PAUSE_S)
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file of a disc, which may hold a link, a directory or a pipe in its place.
+
+    :raises OSError: there is no such file, or something else.
+    """
+    return open(path, "rb", opener=_regular)
+
+
+def _regular(path: str, flags: int) -> int:
+    # Not blocking, because nobody might ever write to a pipe.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file", path)
+    return descriptor
+
+
 def _read(path: Path, limit: int) -> bytes | None:
     """The file's bytes, cut off one byte over the limit; None if there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = open_file(path)
     except FileNotFoundError:
         return None
-    with open(descriptor, "rb") as file:
+    with file:
         return file.read(limit + 1)
 
 

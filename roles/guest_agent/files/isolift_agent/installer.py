@@ -100,13 +100,14 @@ def _fell_with_the_guest(beginning: runner.Beginning, ending: runner.Ending) -> 
 
 
 def _outwait(beginning: runner.Beginning) -> None:
-    """The runner died before its installer: the time limit is ours to keep now."""
-    if not process.wait_gone(beginning.installer, beginning.timeout_s):
+    """The runner died before its installer: the time limit is ours to keep now, as far as it was not used up."""
+    if not process.wait_gone(beginning.installer, beginning.timeout_s - process.age_s(beginning.installer)):
         process.end_foreign_group(beginning.installer)
 
 
 def _open(lock: Path) -> int:
-    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Not for writing: on a disk that became read-only an installer is waited for, too.
+    return os.open(lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _spawn(directory: Path, lock: int) -> subprocess.Popen[bytes]:

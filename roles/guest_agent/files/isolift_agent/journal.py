@@ -49,6 +49,7 @@ class Journal:
         self.count = 0
         self._lock = -1
         self._size = 0
+        self._replaced = False  # perhaps: a rewriting failed after the file had its name
 
     def open(self) -> list[Record]:
         """Take the journal and read its records. One that cannot be written is read all the same.
@@ -61,19 +62,17 @@ class Journal:
             self._take()
         except JournalError as error:
             log.error(str(error))
-        try:
-            data = self.path.read_bytes() if self.path.exists() else b""
-        except OSError as error:
-            raise JournalError(f"cannot read {self.path}: {error.strerror}") from error
-        records, self.count, self._size = _read(data)
-        return records
+        return self._load()
 
     def append(self, record: Record, whole: Callable[[], Record]) -> None:
         """Add a record and wait until it is safe. A long file is rewritten as the one record that ``whole`` gives.
 
         :raises JournalError: the record is not safe; what was safe before still is.
+        :raises JournalCorrupt: the file had to be read again, and a line is bad; see `renew`.
         """
         self._take()
+        if self._replaced:
+            self._load()
         line = _line(self.count + 1, record)
         if self._size + len(line) > COMPACT_ABOVE and self._size > 0:
             line = _line(self.count + 1, whole())
@@ -104,6 +103,15 @@ class Journal:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _load(self) -> list[Record]:
+        try:
+            data = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise JournalError(f"cannot read {self.path}: {error.strerror}") from error
+        records, self.count, self._size = _read(data)
+        self._replaced = False
+        return records
 
     def _take(self) -> None:
         """Make sure that the directory is there and nobody else writes in it."""
@@ -141,7 +149,9 @@ class Journal:
         try:
             write_file(self.path, line)
         except OSError as error:
+            self._replaced = True
             raise JournalError(f"cannot rewrite {self.path}: {error.strerror}") from error
+        self._replaced = False
 
     def _set_aside(self) -> None:
         taken = sorted(int(path.suffix[1:]) for path in self._archives())
@@ -158,7 +168,7 @@ class Journal:
 def write_file(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path``, whole or not at all, and wait until it is safe.
 
-    :raises OSError: it is not there; what was there before is.
+    :raises OSError: it is not safe. It is there all the same, or what was there before is.
     """
     temporary = path.with_name(f".{path.name}.new")
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -5,8 +5,8 @@
 
 `handle` takes the memory, an event and the host's time, and returns the new memory and the effects that follow from it.
 The caller makes the new memory safe first and performs the effects then. If it cannot make it safe, `must_record` says
-whether it may go on all the same; if not, it keeps the old memory and handles `Unrecorded`. Everything that moves
-an upgrade is in this file, `commands.py`, `step.py` and `states.py`.
+whether it may go on all the same; if not, it keeps the old memory and handles `Unrecorded`. What `held_back` names it
+sends only when the journal has it. Everything that moves an upgrade is in this file, `commands.py`, `step.py` and `states.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .events import (
 from .memory import Memory, Upgrade
 from .states import Kind, State
 from .step import CANCELLED, Step, allowed, failed, move, result
-from .wire import LOG_TAIL_LIMIT, Confirmation, Progress, Request, Result, Start
+from .wire import LOG_TAIL_LIMIT, Confirmation, Message, Progress, Request, Result, Start
 
 _WITH_DEADLINE = (State.INSPECTING, State.REQUESTED, State.ASKING, State.VERIFYING)
 
@@ -82,6 +82,16 @@ def _promises(old: Memory, new: Memory) -> bool:
         safe.add(old.current.upgrade_id)
     fresh = (item.result.payload for item in new.finished if item.result and item.upgrade_id not in safe)
     return any(isinstance(payload, Result) and payload.outcome == CANCELLED for payload in fresh)
+
+
+def held_back(recorded: Memory, message: Message) -> bool:
+    """Whether ``message`` must not be said while the journal holds no more than ``recorded``: it calls an upgrade over with which a
+    process that begins with that would go on, and in the end install.
+    """
+    upgrade = recorded.current
+    if upgrade is None or upgrade.upgrade_id != message.upgrade_id or not isinstance(message.payload, Result):
+        return False
+    return upgrade.state not in (State.INSTALLING, State.CANCELLING)
 
 
 # The process, its session and the time.

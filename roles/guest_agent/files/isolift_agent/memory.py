@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Callable, Iterable, Mapping
 
 from .states import State
-from .wire import COMMANDS, REPORTS, Message, Result, Start, WireError, decode, encode, registry
+from .wire import COMMANDS, REPORTS, Message, Request, Result, Start, WireError, decode, encode, registry
 
 CLAIMS_LIMIT = 64
 """Most campaigns whose highest claim is kept."""
@@ -139,8 +139,14 @@ class Memory:
 
 
 def _supersedes(new: Message, old: Message) -> bool:
-    """Whether nobody needs ``old`` any more: the same kind of word about the same upgrade, said again."""
-    if (new.upgrade_id, type(new.payload)) != (old.upgrade_id, type(old.payload)):
+    """Whether nobody needs ``old`` any more: the same kind of word about the same upgrade, said again, or a request for leave that was
+    answered since. Heard late, that would pass for asking anew, by an agent that installs nothing meanwhile.
+    """
+    if new.upgrade_id != old.upgrade_id:
+        return False
+    if isinstance(old.payload, Request):
+        return True
+    if type(new.payload) is not type(old.payload):
         return False
     return getattr(new.payload, "stage", "") == getattr(old.payload, "stage", "")
 

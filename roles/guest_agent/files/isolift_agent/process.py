@@ -32,7 +32,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Identity:
-    """One process of one boot; its number alone may name another process later."""
+    """One process of one boot; its number alone may name another process later. ``start_time`` is in the kernel's ticks since the boot."""
 
     boot_id: str
     pid: int
@@ -133,6 +133,11 @@ def identify(pid: int) -> Identity | None:
     return Identity(boot_id(), pid, int(after_name[19]))
 
 
+def age_s(process: Identity) -> float:
+    """Seconds since this process of this boot began."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time / os.sysconf("SC_CLK_TCK")
+
+
 def alive(process: Identity) -> bool:
     """Whether this very process still runs."""
     return identify(process.pid) == process
@@ -149,7 +154,7 @@ def note(pid: int, path: Path) -> None:
 
 
 def end_noted(path: Path) -> None:
-    """End the group of the process that was written down, if it still runs, and remove the note.
+    """End the group of the process that was written down, if it still runs, and remove the note; see `end_foreign_group`.
 
     :raises OSError: the file cannot be read or removed.
     """
@@ -157,8 +162,8 @@ def end_noted(path: Path) -> None:
         noted = Identity(**json.loads(path.read_text(encoding="ascii")))
     except (TypeError, ValueError):
         noted = None  # it was not written to its end
-    if noted and alive(noted):
-        _signal_group(noted.pid, signal.SIGTERM)
+    if noted:
+        end_foreign_group(noted)
     path.unlink()
 
 

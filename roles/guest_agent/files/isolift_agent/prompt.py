@@ -73,7 +73,11 @@ class Prompt:
         try:
             os.killpg(asking.pid, signal.SIGTERM)
         except ProcessLookupError:
-            pass  # it has just ended
+            return  # it has just ended
+        from . import process  # here, because an idle agent asks nobody
+
+        # If it does not heed that, it is killed; nobody waits meanwhile.
+        threading.Thread(target=process.end_group, args=(asking,), name="prompt's end", daemon=True).start()
 
     def _wait(self, asking: subprocess.Popen[bytes], upgrade_id: str) -> None:
         status = asking.wait()

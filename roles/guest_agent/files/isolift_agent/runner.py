@@ -127,7 +127,7 @@ def _run(directory: Path, order: Order, log: int) -> tuple[int, bool]:
         assert installer.stdin is not None
         with installer.stdin as gate:
             gate.write(b"go\n")
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: this guest's locale has no letters for it
         os.write(log, f"cannot run {order.argv!r}: {error}\n".encode("utf-8", "replace"))
         return CANNOT_RUN, False
     return _watch(installer, directory / _LOG, time.monotonic() + order.timeout_s)

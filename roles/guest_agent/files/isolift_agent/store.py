@@ -10,7 +10,9 @@ from pathlib import Path
 
 from . import log
 from .journal import Journal, JournalCorrupt, JournalError
+from .lifecycle import held_back
 from .memory import BadRecords, Memory, changes, restore
+from .wire import Message
 
 
 def fresh_generation() -> str:
@@ -24,6 +26,7 @@ class Store:
     def __init__(self, directory: Path) -> None:
         self._journal = Journal(directory)
         self._recorded: Memory | None = None
+        self._doubtful = False  # a write failed: what it should have added may be in the journal, or not
         self.memory = self._load()
 
     @property
@@ -41,17 +44,23 @@ class Store:
 
         :raises JournalError: it is not safe, and nothing has changed.
         """
+        doubtful, self._doubtful = self._doubtful, True
         if self._recorded is None or self._recorded.generation != memory.generation:
             self._journal.renew(changes(None, memory))
         else:
-            record = changes(self._recorded, memory)
+            record = changes(None if doubtful else self._recorded, memory)
             if record:
                 self._journal.append(record, lambda: changes(None, memory))
         self._recorded = self.memory = memory
+        self._doubtful = False
 
     def keep_unrecorded(self, memory: Memory) -> None:
         """Go on with ``memory``, which the next `keep` that works will make safe."""
         self.memory = memory
+
+    def holds_back(self, message: Message) -> bool:
+        """Whether a message of the outbox must not be sent before the journal has it; see `held_back`."""
+        return self._recorded is not None and held_back(self._recorded, message)
 
     def close(self) -> None:
         """Let go of the journal."""

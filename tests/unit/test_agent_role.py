@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role of the guest agent writes into a guest, played on directories of the test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+TASKS = Path(__file__).resolve().parents[2] / "roles/guest_agent/tasks/configure.yml"
+PLAY = """\
+- hosts: localhost
+  gather_facts: false
+  vars:
+    ansible_python_interpreter: {python}
+    __guest_agent_config: {{media: [/dev/sr0], prompt: null}}
+    guest_agent_public_keys: {keys}
+  tasks:
+    - ansible.builtin.import_tasks: {tasks}
+  handlers:
+    - name: Restart the guest agent
+      ansible.builtin.meta: noop
+"""
+
+
+def configure(root: Path, *keys: str, check: bool = False) -> None:
+    """Run the role's tasks with these public keys; the guest's /etc is in ``root``."""
+    for key in keys:
+        (root / key).write_text(f"public key {key}\n")
+    tasks = root / "configure.yml"
+    tasks.write_text(TASKS.read_text().replace("/etc/isolift", f"{root}/etc/isolift"))
+    (root / "etc").mkdir(exist_ok=True)
+    play = root / "play.yml"
+    play.write_text(
+        PLAY.format(python=sys.executable, keys=json.dumps([str(root / key) for key in keys]), tasks=tasks)
+    )
+    ansible = str(Path(sys.executable).parent / "ansible-playbook")
+    command = [ansible, "-i", "localhost,", "-c", "local", str(play), *(["--check"] if check else [])]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pinned(root: Path) -> list[str]:
+    """The keys that the guest trusts."""
+    return sorted(path.name for path in (root / "etc/isolift/keys").glob("*"))
+
+
+def test_key_that_is_no_longer_listed_is_removed_even_if_the_directory_is_put_right(tmp_path: Path) -> None:
+    configure(tmp_path, "old.pem", "new.pem")
+    assert pinned(tmp_path) == ["new.pem", "old.pem"]
+    (tmp_path / "etc/isolift/keys").chmod(0o700)
+    configure(tmp_path, "new.pem")
+    assert pinned(tmp_path) == ["new.pem"]
+
+
+def test_check_mode_on_a_new_guest(tmp_path: Path) -> None:
+    configure(tmp_path, "new.pem", check=True)
+    assert not (tmp_path / "etc/isolift").exists()
