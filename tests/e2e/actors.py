@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lab import campaigns, commands, inside, ssh
+from lab import campaigns, commands, inside, runs, ssh
 from lab.cast import NODES, Guest, node_of
 from lab.progress import Progress
 from lab.runs import Run
@@ -27,6 +27,7 @@ def on_stage(guests: Sequence[Guest]) -> Iterator[None]:
     try:
         yield
     finally:
+        runs.end_all()
         commands.guests_stop(progress)
         commands.guests_start(progress)
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lab import commands, console, inside, network, plays, settings, ssh
+from lab import commands, console, inside, network, plays, runs, settings, ssh
 from lab.cast import CELLS, NODES, Guest, Node, node_of
 from lab.errors import LabError
 from lab.progress import Progress
@@ -53,6 +53,7 @@ def stage(progress: Progress) -> Iterator[None]:
     try:
         yield
     finally:
+        runs.end_all()
         commands.guests_stop(progress)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from . import console
+from .errors import LabError
 from .waiting import wait_until
 
 _STATE = "/var/lib/guest-tools"
@@ -13,6 +14,17 @@ _PROMPT = "/etc/isolift/prompt"
 _AGENT = "/usr/bin/isolift-agent"
 _HOLD = f"{_STATE}/hold-install"
 _FAIL = f"{_STATE}/fail-install"
+
+_KILL_AGENT = """
+found=
+for process in /proc/[0-9]*; do
+    case $(tr '\\0' ' ' < $process/cmdline) in
+        *'isolift-agent.pyz run '*) kill -KILL ${process#/proc/} && found=1 ;;
+    esac
+done
+[ "$found" ]
+"""
+"""There is no pgrep in a guest of the lab. Fails if no agent runs."""
 
 YES = "exit 0"
 NO = "exit 1"
@@ -63,18 +75,25 @@ def await_state(node: str, domain: str, state: str, timeout: float = 90.0) -> No
     :raise LabError: it does not come to that.
     """
 
-    def there() -> bool:
-        try:
-            return f"state={state}" in console.run(node, domain, f"{_AGENT} status")
-        except console.CommandFailed:
-            return False  # the agent is just being started
+    said = ""
 
-    wait_until(there, what=f"{domain} on {node} to be {state}", timeout=timeout, every=0.5)
+    def there() -> bool:
+        nonlocal said
+        try:
+            said = console.run(node, domain, f"{_AGENT} status")
+        except LabError as error:
+            said = str(error)  # the agent, or the guest, is just being started
+        return f"state={state}" in said
+
+    try:
+        wait_until(there, what=f"{domain} on {node} to be {state}", timeout=timeout, every=0.5)
+    except LabError as error:
+        raise LabError(f"{error}; the last that was heard: {said}") from error
 
 
 def kill_agent(node: str, domain: str) -> None:
     """Kill the agent of a guest; its init starts it again. An installer that runs goes on."""
-    console.run(node, domain, "kill -KILL $(pgrep -f 'isolift-agent.pyz run')")
+    console.run(node, domain, _KILL_AGENT)
 
 
 def set_prompt(node: str, domain: str, script: str) -> None:

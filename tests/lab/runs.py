@@ -23,6 +23,17 @@ _SETTINGS = f"[defaults]\ncollections_path = {paths.COLLECTIONS}\n[connection]\n
 _CAMPAIGN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
+_begun: list[Run] = []
+
+
+def end_all() -> None:
+    """Kill every run that was begun and goes on: whoever began it failed."""
+    while _begun:
+        run = _begun.pop()
+        if not run.ended:
+            run.kill()
+
+
 class Run:
     """One run of a playbook. What it prints is in ``log``, a file named ``name``."""
 
@@ -34,6 +45,7 @@ class Run:
         settings.write_text(_SETTINGS)
         environment = {"ANSIBLE_CONFIG": str(settings)}
         self._process = plays.begin(playbook, self.log, variables=variables, environment=environment)
+        _begun.append(self)
 
     @property
     def ended(self) -> bool:
