@@ -181,7 +181,9 @@ class _Connection:
 
     def _pass_on(self, unit: Unit, upward: bool) -> None:
         """Forward ``unit``, unless the connection is stopped or ``unit`` stops it."""
-        hit = None if self._stopped else self._hit_by(unit, upward)
+        # While a confirm is awaited nothing else may be the moment: it would keep the confirm back, and that moment never came.
+        deaf = self._stopped or (self._closing and not isinstance(unit, Acknowledgement))
+        hit = None if deaf else self._hit_by(unit, upward)
         if hit is not None:
             self._stopped = True
             self._interceptor.hit(hit)

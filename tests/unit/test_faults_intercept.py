@@ -137,6 +137,18 @@ def test_what_was_published_is_stopped_at_when_it_is_confirmed(lines: list[Line]
     assert line.rest_of(line.client) == b""
 
 
+def test_of_two_moments_at_once_the_second_waits_for_the_next_connection(lines: list[Line]) -> None:
+    line = line_with(lines, Stop.PUBLISHED, "start")
+    line.proxy.stop_at([Breakpoint(Stop.PUBLISHING, "cancel", VM)])
+    line.client.sendall(publication("start") + publication("cancel"))
+    assert line.take(line.broker, len(publication("start"))) == publication("start")
+    line.broker.sendall(ack(1))
+    hit = line.hits.get(timeout=10)
+    assert hit.breakpoint.stop is Stop.PUBLISHED
+    hit.sever()
+    assert line.proxy.take(Stop.PUBLISHING, json.loads(message("cancel"))) is not None
+
+
 def test_what_is_delivered_is_held_back(lines: list[Line]) -> None:
     line = line_with(lines, Stop.DELIVERING, "request")
     line.broker.sendall(delivery("progress", 1) + delivery("request", 2))
