@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters that choose an upgrade's VMs, tell which campaigns are over, and what is left in drives. Their documentation is in the YAML files beside this one."""
+"""The filters that choose VMs, tell which campaigns are over, and what is left in drives; documented in the YAML files beside this one."""
 
 from __future__ import annotations
 

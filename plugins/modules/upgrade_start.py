@@ -12,7 +12,7 @@ description:
   - Makes the campaign's journal in the broker, writes the policy and the selection into it, claims it, and publishes a start
     message, with the VM's own upgrade ID, to every selected VM.
   - A VM whose O(vms.reason) is V(no_channel), V(duplicate_uuid), V(no_drive), V(drive_ambiguous) or V(drive_in_use) is ineligible at once
-    and is sent nothing. With any other reason it is sent its start: the relay tries again to insert the disc.
+    and is sent nothing. With any other reason it is sent its start, because the relay tries again to insert the disc.
   - Follow the campaign with M(isolift.vm.upgrade_coordinate), which also judges requests and gives leave to install.
   - Runs on the control node.
 author:
