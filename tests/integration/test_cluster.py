@@ -19,6 +19,7 @@ from integration.relayed_vm import PERMIT, REQUEST, RESULT, campaign_on, machine
 from integration.traffic import flowing
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, Publication
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
 from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
 from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS, JOURNAL_EXCHANGE, journal
 from isolift_relay import wire
@@ -56,14 +57,21 @@ def stream(cluster: Cluster) -> Iterator[str]:
 
 
 def logs(cluster: Cluster, stream: str, count: int) -> list[list[bytes]]:
-    """What each node holds, when it holds at least ``count`` records: a replica may lag behind."""
+    """What each node holds, when it holds at least ``count`` records: a replica may lag behind, and a node that has just joined
+    may leave a consumer without an answer until its replica is there."""
 
     def log(name: str) -> list[bytes]:
         with Broker(cluster.options(name)) as broker:
             return broker.read_all(stream)
 
+    def whole(name: str) -> bool:
+        try:
+            return len(log(name)) >= count
+        except BrokerLost:
+            return False
+
     for name in NAMES:
-        wait_until(lambda name=name: len(log(name)) >= count, what=f"the records on {name}", timeout=60)  # type: ignore[misc]
+        wait_until(lambda name=name: whole(name), what=f"the records on {name}", timeout=90)  # type: ignore[misc]
     return [log(name) for name in NAMES]
 
 
