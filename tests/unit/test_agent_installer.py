@@ -158,8 +158,10 @@ def test_log_keeps_its_end(guest: Guest) -> None:
 
 
 def test_log_does_not_fill_the_disk(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    flag = guest.root / "enough"
-    script = f"while [ ! -e {flag} ]; do yes 'a line of log' | head -c 100000; done; echo the end"
+    flag, quiet, gate = guest.root / "enough", guest.root / "quiet", guest.root / "gate"
+    os.mkfifo(gate)
+    flood = f"while [ ! -e {flag} ]; do yes 'a line of log' | head -c 10000; done"
+    script = f"{flood}; : > {quiet}; read word < {gate}; echo the end"
     wait = in_background(lambda: tasks.install(guest.config, prepared(guest, script)))
     started(guest)
     log = directory(guest) / "log"
@@ -173,6 +175,10 @@ def test_log_does_not_fill_the_disk(guest: Guest, monkeypatch: pytest.MonkeyPatc
 
     wait_until(was_shortened, "a log that is cut when it has become long")
     flag.touch()
+    wait_until(quiet.exists, "the end of the flood")
+    # What is printed while the log is being cut may be lost, so the end waits until that is over.
+    wait_until(lambda: runner.LOG_KEPT <= log.stat().st_size <= runner.LOG_LIMIT, "the last cut")
+    gate.write_text("go\n")
     assert wait().log_tail.endswith("the end\n")
 
 
