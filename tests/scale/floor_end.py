@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
@@ -39,7 +40,7 @@ def message(kind: bytes, vm: bytes) -> bytes:
     return (kind + vm).ljust(MESSAGE_BYTES, b".")
 
 
-class End:
+class End(ABC):
     """A SelectConnection with a channel to publish and one to consume."""
 
     def __init__(self, host: str, user: str, password: str) -> None:
@@ -65,13 +66,13 @@ class End:
         if self.problem:
             raise SystemExit(self.problem)
 
+    @abstractmethod
     def begin(self) -> None:
         """Both channels are open."""
-        raise NotImplementedError
 
+    @abstractmethod
     def came(self, body: bytes) -> None:
         """A message came."""
-        raise NotImplementedError
 
     def publish(self, exchange: str, key: str, body: bytes) -> None:
         """Publish as soon as the window allows."""

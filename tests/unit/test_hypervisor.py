@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from unit.libvirt_error import INVALID_CONNECTION, LibvirtError
 
 from ansible_collections.isolift.vm.plugins.module_utils import hypervisor
 from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import (
@@ -21,22 +22,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import (
     check_iso,
 )
 
-INVALID_CONNECTION = 6
 UUID = "2a8f1b9e-6f0d-4d5c-8c8a-7a2f3f0e9a11"
-
-
-class LibvirtError(Exception):
-    """An error as the binding raises it."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-    def get_error_code(self) -> int:
-        return self.code
-
-    def get_error_message(self) -> str:
-        return str(self)
 
 
 class Domain:

@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from unit.libvirt_error import INVALID_CONNECTION, LibvirtError
 from unit.relay_node import CAMPAIGN, START, VM, message
 
 from isolift_relay import hypervisor, wire
@@ -22,21 +23,6 @@ from isolift_relay.hypervisor import NO_DOMAIN, Hypervisor
 from isolift_relay.media import Reason
 
 DEADLINE_S = 10.0
-INVALID_CONNECTION = 6
-
-
-class LibvirtError(Exception):
-    """An error as the binding raises it."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-    def get_error_code(self) -> int:
-        return self.code
-
-    def get_error_message(self) -> str:
-        return str(self)
 
 
 @pytest.fixture
