@@ -84,19 +84,21 @@ class ScriptedAgent:
     def open(self, nonce: str = "nonce") -> None:
         """Answers the relay's knock and waits for the welcome."""
         assert isinstance(self.hear_until(lambda frame: isinstance(frame, wire.Knock)), wire.Knock)
-        self.say(wire.Hello(nonce=nonce, agent_version="0.1.0", generation="g", counter=1))
-        welcome = self.hear_until(lambda frame: isinstance(frame, wire.Welcome))
-        assert isinstance(welcome, wire.Welcome) and welcome.nonce == nonce
-        self.session = welcome.session
+        self._greet(nonce)
 
     def report(self, message: wire.Message) -> wire.Ack:
-        """Sends a report and waits for the relay's acknowledgement of it."""
+        """Sends a report and waits for the relay's acknowledgement of it.
+
+        Asked for a new session meanwhile, it sends the report again, as an agent does: the broker may have refused it.
+        """
         self.say(wire.Carry(session=self.session, now=0.0, message=message))
-        ack = self.hear_until(
-            lambda frame: isinstance(frame, wire.Ack) and frame.message_id == message.message_id
-        )
-        assert isinstance(ack, wire.Ack)
-        return ack
+        while True:
+            frame = self.hear()
+            if isinstance(frame, wire.Ack) and frame.message_id == message.message_id:
+                return frame
+            if isinstance(frame, wire.Knock):
+                self._greet("asked")
+                self.say(wire.Carry(session=self.session, now=0.0, message=message))
 
     def take(self) -> wire.Message:
         """The next command, acknowledged."""
@@ -104,3 +106,9 @@ class ScriptedAgent:
         assert isinstance(carry, wire.Carry) and carry.session == self.session
         self.say(wire.Ack(session=self.session, message_id=carry.message.message_id))
         return carry.message
+
+    def _greet(self, nonce: str) -> None:
+        self.say(wire.Hello(nonce=nonce, agent_version="0.1.0", generation="g", counter=1))
+        welcome = self.hear_until(lambda frame: isinstance(frame, wire.Welcome))
+        assert isinstance(welcome, wire.Welcome) and welcome.nonce == nonce
+        self.session = welcome.session
