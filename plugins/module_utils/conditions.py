@@ -9,18 +9,14 @@ is taken for a template, and the sandbox keeps an expression from reaching anyth
 
 from __future__ import annotations
 
-import traceback
+from contextlib import suppress
 from typing import Any, Callable, Sequence
 
 from ansible.module_utils.compat.version import LooseVersion
 
-try:
+with suppress(ImportError):  # conditions are judged on the control node, where Ansible needs jinja2 itself
     from jinja2 import StrictUndefined, TemplateError, meta
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    JINJA2_ERROR: str | None = None
-except ImportError:
-    JINJA2_ERROR = traceback.format_exc()
 
 from .text import printable
 from .wire import Facts

@@ -11,8 +11,10 @@ import pytest
 from unit.campaign_rig import CAMPAIGN, Rig, vm_uuid
 from unit.list_broker import Clock, ListBroker
 
+from ansible_collections.isolift.vm.plugins.action import upgrade_start
+from ansible_collections.isolift.vm.plugins.module_utils import beginning
 from ansible_collections.isolift.vm.plugins.module_utils.wire import encode
-from ansible_collections.isolift.vm.plugins.modules import upgrade_control, upgrade_start
+from ansible_collections.isolift.vm.plugins.modules import upgrade_control
 
 
 def defaults(spec: dict[str, dict[str, Any]], **given: Any) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def test_a_wish_that_may_have_been_written_is_not_called_nothing(monkeypatch: py
 
 
 def test_a_campaign_that_may_have_been_begun_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    lose_connections_of(upgrade_start, monkeypatch)
+    lose_connections_of(beginning, monkeypatch)
     arguments = defaults(
         upgrade_start.SPEC,
         campaign_id=CAMPAIGN,
@@ -47,5 +49,5 @@ def test_a_campaign_that_may_have_been_begun_can_be_gone_on_with(monkeypatch: py
         media_path=f"/media/{CAMPAIGN}/{'a' * 64}.iso",
         vms=[{"vm": vm_uuid(0), "name": "desk-0", "node": "node0", "reason": ""}],
     )
-    with pytest.raises(upgrade_start.BeginningUnknown, match=f"-e campaign_id={CAMPAIGN} goes on with it"):
-        upgrade_start.start(arguments, check_mode=False)
+    with pytest.raises(beginning.BeginningUnknown, match=f"-e campaign_id={CAMPAIGN} goes on with it"):
+        beginning.start(arguments, check_mode=False)
