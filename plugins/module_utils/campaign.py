@@ -143,7 +143,10 @@ class Campaign(Fold):
         return effects
 
     def _attention(self, now: float) -> Iterable[str]:
-        """The VMs to look at: those that changed, those that are due, and once at the deadline all."""
+        """The VMs to look at: those that changed, those that are due, and once at the deadline all.
+
+        The VMs of one node follow each other: what its relay is sent together it answers together.
+        """
         while self._due and self._due[0][0] <= now:
             due, vm = heapq.heappop(self._due)
             if self.upgrades[vm].due == due:
@@ -152,7 +155,7 @@ class Campaign(Fold):
         if now >= self.policy.deadline and not self._overdue:
             self._overdue = True
             return list(self.upgrades)
-        return sorted(changed)
+        return sorted(changed, key=lambda vm: (self.upgrades[vm].node, vm))
 
     def _wait(self, upgrade: Upgrade, until: float) -> None:
         upgrade.due = until

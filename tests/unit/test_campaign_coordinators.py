@@ -164,8 +164,8 @@ def test_a_resumed_campaign_sends_again_what_was_not_acknowledged_with_its_own_n
     assert [(one.vm, one.payload.TYPE) for one in sent] == [
         (vm_uuid(0), "start"),
         (vm_uuid(0), "notification"),
+        (vm_uuid(2), "start"),  # of the same node as the first
         (vm_uuid(1), "start"),
-        (vm_uuid(2), "start"),
     ]
     assert sent[1].payload == Notification(1, expires_at, "nonce-2")
     assert {one.epoch for one in sent} == {2}

@@ -171,7 +171,8 @@ def test_it_writes_and_connects_again_when_the_guest_is_back(tmp_path: Path) -> 
         await guest.accepts()
         await host.hears("up")
         channel.write(b"hello\n")
-        assert await guest.receives(100) == b"hello\n"
+        channel.write(b"in one piece\n")
+        assert await guest.receives(100) == b"hello\nin one piece\n"
         guest.stops()
         await host.hears("down")
         channel.write(b"lost")

@@ -109,7 +109,8 @@ class Broker:
 
     def ack(self, tag: int) -> None:
         """The delivery is done."""
-        self._do(lambda channel, _queue: channel.basic_ack(tag))
+        if self._session is not None:
+            self._session.ack(tag)
 
     def publish(self, token: int, exchange: str, key: str, body: bytes) -> None:
         """Publishes persistently and mandatorily; the listener's ``published`` hears of it, unless the session ends."""
@@ -158,6 +159,32 @@ class Broker:
         )
 
 
+class Deliveries:
+    """The delivery tags of one channel that the broker wants acknowledged, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[int, None] = OrderedDict()
+        self._done: set[int] = set()
+
+    def came(self, tag: int) -> None:
+        """A delivery came."""
+        self._open[tag] = None
+
+    def done(self, tag: int) -> bool:
+        """It is done; true if nothing else waits for `acks`."""
+        self._done.add(tag)
+        return len(self._done) == 1
+
+    def acks(self) -> list[tuple[int, bool]]:
+        """What to acknowledge, and whether all before it are meant too: those up to the first that is not done together, the others each."""
+        done, self._done = self._done, set()
+        oldest = list(itertools.takewhile(done.__contains__, self._open))
+        for tag in done:
+            del self._open[tag]
+        single = [(tag, False) for tag in sorted(done.difference(oldest))]
+        return [(oldest[-1], True), *single] if oldest else single
+
+
 class _Bundle:
     """Records that go into one stream together."""
 
@@ -190,6 +217,7 @@ class _Session:
         self._unconfirmed: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # delivery tag: tokens
         self._bundles: dict[tuple[str, str], _Bundle] = {}
         self._returned: set[int] = set()
+        self._deliveries = Deliveries()
 
     async def open(self, parameters: pika.ConnectionParameters, prefetch: int) -> None:
         """Connects and gets everything ready to publish and consume.
@@ -255,6 +283,15 @@ class _Session:
             bundle = self._bundles[exchange, key] = _Bundle()
         bundle.add(token, body)
 
+    def ack(self, tag: int) -> None:
+        """The delivery is done; the broker is told of all that are at the end of this turn of the loop."""
+        if self._deliveries.done(tag):
+            self._loop.call_soon(self.do, self._ack_done)
+
+    def _ack_done(self, channel: Any, _queue: str) -> None:
+        for tag, multiple in self._deliveries.acks():
+            channel.basic_ack(tag, multiple)
+
     def announce(self, exchange: str, body: bytes) -> None:
         """Publishes transiently, unless too much waits already."""
         if len(self._unconfirmed) < OWED_LIMIT:
@@ -295,6 +332,7 @@ class _Session:
         _resolve(self._lost, reason)
 
     def _on_message(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
+        self._deliveries.came(method.delivery_tag)
         self._listener.delivery(method.delivery_tag, method.routing_key, body)
 
     def _on_return(self, _channel: object, _method: object, properties: Any, _body: bytes) -> None:

@@ -82,17 +82,29 @@ class Channel:
         self._path = path
         self._listener = listener
         self._transport: asyncio.Transport | None = None
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._pieces: list[bytes] = []
+        self._task = self._loop.create_task(self._run())
 
     def write(self, data: bytes) -> None:
-        """Sends ``data``, or nothing if the socket is not connected (``down`` was or will be called)."""
+        """Sends ``data``, together with what else this turn of the loop has for the guest, or nothing if the socket is not connected
+        (``down`` was or will be called)."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._transport.get_write_buffer_size() + len(data) > WRITE_LIMIT:
+        if not self._pieces:
+            self._loop.call_soon(self._flush, self._transport, self._pieces)
+        self._pieces.append(data)
+
+    def _flush(self, transport: asyncio.Transport, pieces: list[bytes]) -> None:
+        data = b"".join(pieces)
+        pieces.clear()
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size() + len(data) > WRITE_LIMIT:
             _log.warning("%s: the guest does not read, connecting again", self._path)
-            self._transport.abort()
+            transport.abort()
         else:
-            self._transport.write(data)
+            transport.write(data)
 
     def close(self) -> None:
         """Ends the connection; the listener hears nothing more."""
@@ -102,11 +114,11 @@ class Channel:
             self._transport.abort()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         pause = FIRST_PAUSE_S
         while True:
             began = loop.time()
-            closed = await self._connect(loop)
+            closed = await self._connect()
             if closed is not None:
                 await closed
                 self._transport = None
@@ -116,10 +128,10 @@ class Channel:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
+    async def _connect(self) -> asyncio.Future[None] | None:
         """The future that ends with the connection, or None if there is none."""
-        closed: asyncio.Future[None] = loop.create_future()
-        connecting = loop.create_unix_connection(lambda: _Socket(self, closed), self._path)
+        closed: asyncio.Future[None] = self._loop.create_future()
+        connecting = self._loop.create_unix_connection(lambda: _Socket(self, closed), self._path)
         try:
             await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
         except (OSError, asyncio.TimeoutError) as error:
@@ -128,7 +140,7 @@ class Channel:
 
     def connected(self, transport: asyncio.Transport) -> None:
         """The socket is connected, and nothing was read from it yet."""
-        self._transport = transport
+        self._transport, self._pieces = transport, []
         self._listener.up()
 
     def received(self, line: bytes | None) -> None:

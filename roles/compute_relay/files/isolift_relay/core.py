@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from . import ids, wire
-from .desk import AnswerSent, Desk, ReportSent
+from . import wire
+from .desk import AnswerSent, Desk, ReportSent, upgrade_id
 from .drives import Drives
 from .events import (
     AckDelivery,
@@ -151,12 +151,8 @@ class Relay:
         except wire.WireError as error:
             self._desk.drop(event.tag, str(error))
             return
-        try:
-            expected = ids.upgrade_id(message.campaign_id, message.vm, message.attempt)
-        except ValueError as error:
-            self._desk.drop(event.tag, str(error))
-            return
-        if message.vm != event.vm or message.upgrade_id != expected:
+        expected = upgrade_id(message.campaign_id, message.vm, message.attempt)
+        if message.vm != event.vm or not expected or message.upgrade_id != expected:
             self._desk.drop(
                 event.tag, f"{message.message_id} for {event.vm} names {message.vm}, {message.upgrade_id}"
             )

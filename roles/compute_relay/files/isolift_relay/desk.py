@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Union
+from uuid import UUID
 
-from . import topology, wire
+from . import ids, topology, wire
 from .events import AckDelivery, Effect, KnockDue, Level, Log, Publish, Wake, Write
 from .rates import Limits
 from .sessions import Command, Kind, State, Vm
@@ -35,6 +37,18 @@ class NoticeSent:
 
 
 Sent = Union[ReportSent, AnswerSent, NoticeSent]
+
+
+@lru_cache(maxsize=16_384)
+def upgrade_id(campaign_id: str, vm: str, attempt: int) -> str:
+    """The ID that the upgrade of this VM has in this campaign; empty if there can be no such campaign, or no such VM."""
+    try:
+        campaign = UUID(campaign_id)
+        if str(campaign) != campaign_id or campaign.version != 7:
+            return ""
+        return ids.upgrade_id(campaign_id, vm, attempt)
+    except ValueError:
+        return ""
 
 
 class Desk:

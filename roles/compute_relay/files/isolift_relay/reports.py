@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
-from uuid import UUID
 
-from . import ids, topology, wire
-from .desk import Desk, ReportSent
+from . import topology, wire
+from .desk import Desk, ReportSent, upgrade_id
 from .drives import Drives
 from .events import Announce, Outcome
 from .sessions import Kind, State, Vm
@@ -153,18 +151,6 @@ class Reports:
 
 def _is_upgrade_of(vm: Vm, message: wire.Message) -> bool:
     """Whether the upgrade ID is the one that this VM has in this campaign; else it could write into another's history."""
-    return bool(message.upgrade_id) and message.upgrade_id == _upgrade_id(
+    return bool(message.upgrade_id) and message.upgrade_id == upgrade_id(
         message.campaign_id, vm.uuid, message.attempt
     )
-
-
-@lru_cache(maxsize=1024)
-def _upgrade_id(campaign_id: str, vm: str, attempt: int) -> str:
-    """The ID that the upgrade of this VM has in this campaign; empty if there can be no such campaign."""
-    try:
-        campaign = UUID(campaign_id)
-    except ValueError:
-        return ""
-    if str(campaign) != campaign_id or campaign.version != 7:
-        return ""
-    return ids.upgrade_id(campaign_id, vm, attempt)
