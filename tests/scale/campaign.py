@@ -24,6 +24,9 @@ from scale.emulator import Emulator, selection
 from scale.meter import Meter, Usage
 
 GROWTH = (1000, 10_000, 50_000)
+ROUNDS = 3
+"""Campaigns that are timed, each between two floors: the machine's own pace may change from one minute to the next."""
+
 _DIGEST = "a" * 64
 
 
@@ -57,18 +60,45 @@ class Measured:
         return (self.run.callback_cpu_s + self.run.closing_s) / self.wall_s
 
 
+@dataclass(frozen=True)
+class Round:
+    """A campaign, and the floors before and after it."""
+
+    measured: Measured
+    floors: tuple[floor.Floor, floor.Floor]
+
+    @property
+    def floor_s(self) -> float:
+        """How long the messages alone took."""
+        return sum(one.wall_s for one in self.floors) / 2
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long the campaign took."""
+        return self.measured.wall_s / self.floor_s
+
+    @property
+    def cpu_ratio(self) -> float:
+        """How many times as much processor time it took."""
+        return self.measured.cpu_s / (sum(one.ends_cpu_s + one.broker_cpu_s for one in self.floors) / 2)
+
+
 def bench(vms: int) -> None:
     """The benchmark itself.
 
     :raise LabError: this machine does not allow it.
     """
     progress = Progress()
+    rounds = []
     with broker_host() as broker:
         progress.say(f"broker: RabbitMQ on {broker.address}")
-        floors = [_floor(progress, vms, broker)]
-        measured = measure(progress, vms, broker)
-        floors.append(_floor(progress, vms, broker))
-    report(measured, floors)
+        before = _floor(progress, vms, broker)
+        for _round in range(ROUNDS):
+            measured = measure(progress, vms, broker)
+            after = _floor(progress, vms, broker)
+            rounds.append(Round(measured, (before, after)))
+            before = after
+    report(sorted(rounds, key=lambda one: one.ratio))
 
 
 def growth() -> None:
@@ -147,22 +177,30 @@ def _wire_bytes() -> int:
     return sum(int((counters / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
 
 
-def report(measured: Measured, floors: list[floor.Floor]) -> None:
-    """Print all figures and write them."""
-    floor_s = sum(one.wall_s for one in floors) / len(floors)
-    floor_cpu_s = sum(one.ends_cpu_s + one.broker_cpu_s for one in floors) / len(floors)
+def report(rounds: list[Round]) -> None:
+    """Print all figures of the round in the middle, and write those of all."""
+    middle = rounds[len(rounds) // 2]
+    measured = middle.measured
     for title, rows in _tables(measured):
         print(f"\n{title}", flush=True)
         results.show(rows)
-    results.save("campaign", {**_figures(measured), "floors": [asdict(one) for one in floors]})
-    print()
+    spread = ", ".join(f"{one.measured.wall_s:.1f} / {one.floor_s:.1f} = {one.ratio:.2f}" for one in rounds)
+    print(f"\nseconds of each campaign and its floor, and their ratio\n  {spread}\n")
+    results.save(
+        "campaign",
+        {
+            "rounds": [
+                {**_figures(one.measured), "floors": [asdict(part) for part in one.floors]} for one in rounds
+            ]
+        },
+    )
     results.close(
         "campaign",
         vms=measured.vms,
         wall_s=measured.wall_s,
-        floor_s=floor_s,
-        ratio=measured.wall_s / floor_s,
-        cpu_ratio=measured.cpu_s / floor_cpu_s,
+        floor_s=middle.floor_s,
+        ratio=middle.ratio,
+        cpu_ratio=middle.cpu_ratio,
         controller_cpu_ms_per_vm=measured.run.cpu_s * 1000 / measured.vms,
         peak_mb=measured.run.coordinator_mb,
         callback_share=measured.callback_share,
