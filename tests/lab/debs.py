@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,21 @@ CODENAME = "bookworm"
 _FIELDS = ("$(ORIGIN)", "$(CODENAME)", "$(REPO_URI)", "$(RELEASE)", "$(COMPONENT)")
 # What decides how apt reaches its sources; the rest of its configuration stays on this machine.
 _TRANSPORT = ("Acquire::Check-", "Acquire::http", "Acquire::https", "Acquire::Retries")
+_UPDATE_SECONDS = 300
+
+_updating = threading.Lock()
+_updated = threading.Event()
+
+
+def update_lists() -> None:
+    """Let apt know what its sources hold today, once in this process: a new machine knows nothing, an old one packages that are gone.
+
+    :raise LabError: apt cannot reach a source.
+    """
+    with _updating:
+        if not _updated.is_set():
+            run(["apt-get", "update", "--quiet=2"], timeout=_UPDATE_SECONDS)
+            _updated.set()
 
 
 def parse_sources(index_targets: str) -> list[str]:
@@ -35,9 +51,7 @@ def debian_sources() -> list[str]:
     targets = run(["apt-get", "indextargets", "--format", "|".join(_FIELDS), "Created-By: Packages"])
     sources = parse_sources(targets)
     if not sources:
-        raise LabError(
-            f"apt knows no source of Debian 12 ({CODENAME}): add one to /etc/apt and run `apt-get update`"
-        )
+        raise LabError(f"apt knows no source of Debian 12 ({CODENAME}): add one to /etc/apt")
     return sources
 
 
@@ -56,7 +70,7 @@ def dependency(package: str) -> str:
         kind, _unused, name = line.strip().partition(": ")
         if kind == "Depends":
             return name
-    raise LabError(f"{package} depends on no package: run `apt-get update`")
+    raise LabError(f"{package} depends on no package: is it in a source that /etc/apt names?")
 
 
 def unpack(packages: Iterable[str], directory: Path) -> None:

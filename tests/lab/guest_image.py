@@ -57,6 +57,7 @@ def ensure_image(progress: Progress) -> GuestImage:
     image = GuestImage(kernel=directory / "vmlinuz", base=directory / "base.cpio")
     if not directory.is_dir():
         progress.say("guests' image: building (once)")
+        debs.update_lists()
         _build(directory)
         progress.say("guests' image: built")
     return image

@@ -69,6 +69,7 @@ def ensure_rootfs(progress: Progress) -> Path:
     if directory.is_dir():
         return directory
     progress.say("root file system of the nodes: building (once; about a minute)")
+    debs.update_lists()
     partial = directory.with_name("rootfs.partial")
     mounts.remove_tree(partial)
     paths.CACHE.mkdir(parents=True, exist_ok=True)
