@@ -148,12 +148,20 @@ class Broker:
         self._returned = []
         for bundle in bundles(publications):
             if len(self._unconfirmed) >= WINDOW:
-                self._link.wait(lambda: len(self._unconfirmed) <= WINDOW // 2, "to confirm publications")
+                self._await_confirms(WINDOW // 2)
             self._unconfirmed[self._next_tag] = bundle
             self._next_tag += 1
             self._link.publish(self._channel, *_route(bundle[0]), _body(bundle))
-        self._link.wait(lambda: not self._unconfirmed, "to confirm publications")
+        self._await_confirms(0)
         return self._returned
+
+    def _await_confirms(self, most: int) -> None:
+        """Wait until at most so many publications are unconfirmed."""
+        self._link.wait(
+            lambda: len(self._unconfirmed) <= most,
+            "to confirm publications",
+            lambda: len(self._unconfirmed),
+        )
 
     def _on_return(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         # The broker returns a message before it confirms it, so it is still among the unconfirmed.

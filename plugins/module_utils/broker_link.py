@@ -181,12 +181,14 @@ class Link:
 
     # Waiting
 
-    def wait(self, done: Callable[[], bool], what: str) -> None:
-        """Run the event loop until ``done``. The time for which the broker takes nothing does not count."""
+    def wait(self, done: Callable[[], bool], what: str, left_to_do: Callable[[], int] = lambda: 0) -> None:
+        """Run the event loop until ``done``. The time for which the broker takes nothing does not count, and it is given anew with
+        whatever changes in what is ``left_to_do``: much takes long on a slow line."""
         give_up = time.monotonic() + self.options.timeout
+        amount = left_to_do()
         while not done():
-            if self.blocked:
-                give_up = time.monotonic() + self.options.timeout
+            if self.blocked or left_to_do() != amount:
+                give_up, amount = time.monotonic() + self.options.timeout, left_to_do()
             left = give_up - time.monotonic()
             if left <= 0:
                 raise BrokerLost(

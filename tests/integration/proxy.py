@@ -1,13 +1,16 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TCP proxy for one connection that can be cut off or fall silent, as networks do."""
+"""A TCP proxy for one connection that can be cut off, fall silent or be slow, as networks do."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
+
+_PIECE = 65536
 
 
 class Proxy:
@@ -20,6 +23,7 @@ class Proxy:
         self._sockets: list[socket.socket] = []
         self._flows = threading.Event()
         self._flows.set()
+        self._bytes_per_s = float("inf")
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
     def __enter__(self) -> Proxy:
@@ -43,6 +47,10 @@ class Proxy:
         """Nothing passes any more, but the connection stays."""
         self._flows.clear()
 
+    def slow_down(self, bytes_per_s: float) -> None:
+        """Only so much passes, each way."""
+        self._bytes_per_s = bytes_per_s
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             near, _address = self._listener.accept()
@@ -57,6 +65,7 @@ class Proxy:
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
+            while data := source.recv(_PIECE):
                 self._flows.wait()
+                time.sleep(len(data) / self._bytes_per_s)
                 sink.sendall(data)

@@ -325,8 +325,11 @@ def proxy(broker_options: BrokerOptions) -> Iterator[Proxy]:
         yield proxy
 
 
+ANSWER_S = 3.0
+
+
 def through(proxy: Proxy, options: BrokerOptions) -> Broker:
-    broker = Broker(replace(options, host="127.0.0.1", port=proxy.port, timeout=3.0))
+    broker = Broker(replace(options, host="127.0.0.1", port=proxy.port, timeout=ANSWER_S))
     broker.open()
     return broker
 
@@ -359,6 +362,20 @@ def test_a_connection_that_breaks_while_publishing_is_told(
     stored = broker.read_all(stream)
     assert stored == bodies(5000)[: len(stored)]
     failing.close()
+
+
+def test_a_slow_line_may_take_longer_than_the_time_for_an_answer(
+    proxy: Proxy, broker_options: BrokerOptions, journals_of_test: Journals, broker: Broker
+) -> None:
+    stream = journals_of_test.stream(broker)
+    records = [b"x" * 2000 for _record in range(1500)]
+    patient = through(proxy, broker_options)
+    proxy.slow_down(500_000.0)
+    began = time.monotonic()
+    assert patient.publish(Publication(JOURNAL_EXCHANGE, stream, record) for record in records) == []
+    assert time.monotonic() - began > ANSWER_S
+    patient.close()
+    assert broker.read_all(stream) == records
 
 
 def test_a_broker_that_falls_silent_is_given_up_in_time(proxy: Proxy, broker_options: BrokerOptions) -> None:
