@@ -14,17 +14,15 @@ import heapq
 from dataclasses import dataclass
 from typing import Callable, Iterable, Union
 
-from .fold import ATTEMPT, CANCEL, PATIENCE_S, Fold
+from .fold import ATTEMPT, CANCEL, Fold
 from .records import Claim, Closed, Ended, Held, Notified, Opened, Row, Sealed, chunks, selection_digest
 from .states import DEADLINE_OUTCOME, LIMITED, State
 from .upgrade import NEVER, REFUSALS_BORNE, Upgrade
 from .wire import Cancel, Facts, Message, Notification, Payload, Scalar, Start
 
-RESEND_S = PATIENCE_S
-"""Seconds until an unacknowledged command is sent again, longer in a large campaign (`Fold.patience_s`); doubled each time up to
-`RESEND_MOST_S`. Presence resends at once."""
-
 RESEND_MOST_S = 300.0
+"""Most seconds until an unacknowledged command is sent again: first `Fold.patience_s`, then twice as long each time. Presence resends
+at once."""
 
 REJUDGE_S = 20.0
 """Seconds after which a held VM is asked for fresh facts."""

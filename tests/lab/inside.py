@@ -26,10 +26,8 @@ done
 """
 """There is no pgrep in a guest of the lab. Fails if no agent runs."""
 
-YES = "exit 0"
-NO = "exit 1"
 NO_ANSWER = "exit 2"
-"""What the program that asks a guest's user may do."""
+"""What the program that asks a guest's user does while nobody answers."""
 
 
 def installed(node: str, domain: str) -> tuple[str, int]:

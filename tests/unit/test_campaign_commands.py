@@ -30,8 +30,8 @@ from unit.campaign_rig import (
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import (
     REJUDGE_S,
     RESEND_MOST_S,
-    RESEND_S,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S
 from ansible_collections.isolift.vm.plugins.module_utils.records import (
     Notified,
 )
@@ -130,7 +130,7 @@ def test_a_permit_is_sent_only_after_its_decision_was_read_back() -> None:
     requested(rig)
     decisions, commands = rig.decide()
     assert (kinds(decisions), commands) == (["notified"], [])
-    assert rig.decide(RESEND_S) == ([], [])
+    assert rig.decide(PATIENCE_S) == ([], [])
     rig.append(decisions[0])
     decisions, commands = rig.decide()
     assert (decisions, kinds(commands)) == ([], ["notification"])
@@ -201,10 +201,10 @@ def test_an_agent_that_lost_its_start_is_told_again_when_it_says_hello() -> None
     rig = Rig()
     rig.settle()
     rig.relay(START_DELIVERED)
-    assert not rig.settle(RESEND_S)
+    assert not rig.settle(PATIENCE_S)
     rig.campaign.present(vm_uuid(0))
     assert kinds(rig.settle()) == ["start"]
-    assert not rig.settle(RESEND_S)
+    assert not rig.settle(PATIENCE_S)
 
 
 def test_a_held_vm_is_asked_at_its_hello_and_cannot_put_off_being_asked_by_saying_it_often() -> None:
@@ -240,10 +240,10 @@ def test_the_coordinator_says_when_it_next_has_something_to_do() -> None:
     rig = Rig()
     assert rig.campaign.next_due() == 0.0
     rig.settle()
-    assert rig.campaign.next_due() == BEGIN + RESEND_S
+    assert rig.campaign.next_due() == BEGIN + PATIENCE_S
     rig.relay(START_DELIVERED)
     assert rig.campaign.next_due() == 0.0
-    rig.settle(RESEND_S)
+    rig.settle(PATIENCE_S)
     assert rig.campaign.next_due() == BEGIN + OPENED.request_s
     (ended,), _unused = rig.decide(DEADLINE - rig.now)
     assert rig.campaign.next_due() is None  # it waits for its decision to come back

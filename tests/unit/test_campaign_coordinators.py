@@ -26,9 +26,7 @@ from unit.campaign_rig import (
     vm_uuid,
 )
 
-from ansible_collections.isolift.vm.plugins.module_utils.campaign import (
-    RESEND_S,
-)
+from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S
 from ansible_collections.isolift.vm.plugins.module_utils.records import (
     Claim,
     Closed,
@@ -158,7 +156,7 @@ def test_a_resumed_campaign_sends_again_what_was_not_acknowledged_with_its_own_n
     rig.settle()
     rig.relay(PERMIT_DELIVERED, 1)
     expires_at = rig.upgrade(0).expires_at
-    rig.now += RESEND_S
+    rig.now += PATIENCE_S
     rig.resume("nonce-2")
     sent = rig.settle()
     assert [(one.vm, one.payload.TYPE) for one in sent] == [
@@ -177,8 +175,8 @@ def test_a_coordinator_that_follows_closely_leaves_the_first_starts_their_time()
     rig.now += 3.0
     rig.resume("nonce-2")
     assert not rig.settle()
-    assert rig.campaign.next_due() == BEGIN + RESEND_S
-    assert kinds(rig.settle(RESEND_S - 3.0)) == ["start"]
+    assert rig.campaign.next_due() == BEGIN + PATIENCE_S
+    assert kinds(rig.settle(PATIENCE_S - 3.0)) == ["start"]
 
 
 def test_a_decision_that_died_with_its_coordinator_is_made_again() -> None:

@@ -24,7 +24,8 @@ from unit.campaign_rig import (
     vm_uuid,
 )
 
-from ansible_collections.isolift.vm.plugins.module_utils.campaign import ANSWER_S, RESEND_S
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import ANSWER_S
+from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S
 from ansible_collections.isolift.vm.plugins.module_utils.states import LIMITED, State
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Confirmation,
@@ -99,7 +100,7 @@ def test_after_a_claim_those_are_asked_of_whom_nothing_is_heard() -> None:
     assert not rig.settle()
     rig.agent(Confirmation(1, "confirm"), vm=1)
     rig.settle()
-    (question,) = rig.settle(RESEND_S)
+    (question,) = rig.settle(PATIENCE_S)
     assert (question.vm, question.payload.TYPE) == (vm_uuid(0), "start")
 
 

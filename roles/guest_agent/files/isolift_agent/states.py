@@ -95,11 +95,3 @@ TRANSITIONS: dict[tuple[State, Kind], State] = {
     (State.CANCELLING, Kind.RESTART): State.DONE,
 }
 """(state, what happened) → next state."""
-
-
-def diagram_edges() -> dict[tuple[str, str], str]:
-    """The edges of the state diagram by (from, to), with their labels, for the documentation."""
-    labels: dict[tuple[str, str], list[str]] = {}
-    for (state, kind), target in TRANSITIONS.items():
-        labels.setdefault((state.value, target.value), []).append(kind.value)
-    return {edge: ", ".join(kinds) for edge, kinds in labels.items()}
