@@ -141,7 +141,7 @@ from typing import Any, Tuple
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ..module_utils.hypervisor import (
+from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import (
     LIBVIRT_IMPORT_ERROR,
     Change,
     Hypervisor,
@@ -149,7 +149,11 @@ from ..module_utils.hypervisor import (
     MediaError,
     check_iso,
 )
-from ..module_utils.media import DEFAULT_MEDIA_DIR, DEFAULT_URI, parse_path
+from ansible_collections.isolift.vm.plugins.module_utils.media import (
+    DEFAULT_MEDIA_DIR,
+    DEFAULT_URI,
+    parse_path,
+)
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["inserted", "ejected"], "default": "inserted"},

@@ -230,8 +230,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ..module_utils.disc import PYCDLIB_IMPORT_ERROR, IsoError
-from ..module_utils.iso import (
+from ansible_collections.isolift.vm.plugins.module_utils.disc import PYCDLIB_IMPORT_ERROR, IsoError
+from ansible_collections.isolift.vm.plugins.module_utils.iso import (
     CRYPTOGRAPHY_IMPORT_ERROR,
     ComponentDisc,
     Description,
@@ -240,7 +240,11 @@ from ..module_utils.iso import (
     read,
     read_private_key,
 )
-from ..module_utils.manifest import FIRST_WORD, ManifestError, parse_platforms
+from ansible_collections.isolift.vm.plugins.module_utils.manifest import (
+    FIRST_WORD,
+    ManifestError,
+    parse_platforms,
+)
 
 PROBE: dict[str, Any] = {
     "type": "dict",

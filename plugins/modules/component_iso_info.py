@@ -153,8 +153,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ..module_utils.disc import PYCDLIB_IMPORT_ERROR, IsoError
-from ..module_utils.iso import ComponentDisc, load_public_keys, read
+from ansible_collections.isolift.vm.plugins.module_utils.disc import PYCDLIB_IMPORT_ERROR, IsoError
+from ansible_collections.isolift.vm.plugins.module_utils.iso import ComponentDisc, load_public_keys, read
 
 ARGUMENTS: dict[str, Any] = {
     "path": {"type": "path", "required": True},

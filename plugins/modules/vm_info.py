@@ -127,8 +127,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ..module_utils.hypervisor import LIBVIRT_IMPORT_ERROR, DomainInfo, Hypervisor, HypervisorError
-from ..module_utils.media import DEFAULT_MEDIA_DIR, DEFAULT_URI, Refusal
+from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import (
+    LIBVIRT_IMPORT_ERROR,
+    DomainInfo,
+    Hypervisor,
+    HypervisorError,
+)
+from ansible_collections.isolift.vm.plugins.module_utils.media import DEFAULT_MEDIA_DIR, DEFAULT_URI, Refusal
 
 ARGUMENTS = {
     "uri": {"type": "str", "default": DEFAULT_URI},
