@@ -23,10 +23,10 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     NoSuchStream,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.command import playbook_command
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError, Conditions
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
-from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
 from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_time
 from ansible_collections.isolift.vm.plugins.module_utils.report import (

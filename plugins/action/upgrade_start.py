@@ -19,8 +19,8 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     PIKA_ERROR,
     BrokerError,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError
-from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.records import FAILURES
 
 SPEC: dict[str, dict[str, Any]] = {

@@ -16,7 +16,8 @@ from typing import Callable
 from .broker import Broker
 from .broker_errors import BrokerLost, QueueLocked
 from .campaign import Campaign, Judge
-from .coordinator import CampaignLost, Coordinator
+from .campaign_errors import CampaignLost
+from .coordinator import Coordinator
 from .ids import campaign_time
 from .records import Opened
 

@@ -16,6 +16,7 @@ from typing import Callable, Iterable
 from .broker import Broker, Publication
 from .broker_errors import BrokerError, BrokerLost
 from .campaign import Append, Campaign, Effect, Judge, Send
+from .campaign_errors import CampaignError, CampaignLost
 from .history import campaigns_of
 from .ids import campaign_time
 from .records import RECORDS, Opened, Row
@@ -30,14 +31,6 @@ SILENCE_S = 30.0
 """Seconds without a record, where records are known to be there, after which the broker counts as failed."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-class CampaignError(Exception):
-    """The campaign cannot be begun or continued; the text says why."""
-
-
-class CampaignLost(CampaignError):
-    """Another coordinator has taken the campaign; the text names it."""
 
 
 class Coordinator:

@@ -10,7 +10,7 @@ from typing import Sequence
 from .broker import Broker
 from .broker_errors import NoSuchStream
 from .campaign import Campaign
-from .coordinator import CampaignError
+from .campaign_errors import CampaignError
 from .history import campaigns_of, fold, open_ids
 from .topology import journal
 

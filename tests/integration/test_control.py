@@ -13,7 +13,7 @@ from integration.journals import Journals, opened, vms
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import ARGUMENT_SPEC, BrokerOptions
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerError
-from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.overlap import require_free
 from ansible_collections.isolift.vm.plugins.module_utils.records import Control, Row
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Progress, WireError

@@ -16,7 +16,8 @@ from integration.journals import TARGET, Journals, Relay, opened, vms
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerError, NoSuchStream
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
-from ansible_collections.isolift.vm.plugins.module_utils.coordinator import CampaignError, Coordinator
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import Coordinator
 from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of
 from ansible_collections.isolift.vm.plugins.module_utils.records import Closed, Opened, Row
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
