@@ -92,7 +92,8 @@ def molecule_checks() -> tuple[Check, ...]:
 def all_stages() -> tuple[Stage, ...]:
     """All stages in the order in which they run: quick ones first, those that share the lab next, deep ones last."""
     plugins = ".cache/src/ansible_collections/isolift/vm/plugins"
-    mypy = ("mypy", plugins, *(f"roles/{role}/files" for role in ("compute_relay", "guest_agent")), "tests")
+    daemons = (f"roles/{role}/files" for role in ("compute_relay", "guest_agent"))
+    mypy = ("mypy", plugins, *daemons, "docs", "extensions", "tests")
     sanity = (sys.executable, "tests/sanity/run.py")
     matrix = (sys.executable, "tests/faults/faults.py")
     simulation = ("make", "simulate", "SEEDS=20000")
