@@ -121,6 +121,10 @@ campaign:
       description: How many upgrades are in each state; they add up to RV(campaign.selected).
       type: dict
       sample: {succeeded: 4, declined: 1}
+    failures:
+      description: How many of them count as failures, by O(isolift.vm.upgrade_start#module:failures).
+      type: int
+      sample: 0
     results:
       description: Every upgrade, with the keys of RV(upgrade).
       type: list
