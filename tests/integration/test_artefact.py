@@ -17,6 +17,7 @@ from lab import paths
 from lab.shell import run
 
 PROGRAMS = Path(sys.executable).parent
+PLAYBOOKS = sorted(path.stem for path in (paths.REPOSITORY / "playbooks").glob("*.yml"))
 
 Words = list[str | Path]
 
@@ -72,16 +73,16 @@ def test_everything_is_documented(collections: Path, kind: str, names: str) -> N
     assert not [name for name, text in plugins.items() if "error" in text]
 
 
-def test_playbooks_are_found_by_their_full_names(collections: Path) -> None:
-    for name in ("site", "upgrade", "status", "cleanup"):
-        command: Words = [
-            PROGRAMS / "ansible-playbook",
-            "--syntax-check",
-            "-i",
-            "localhost,",
-            f"isolift.vm.{name}",
-        ]
-        run(command, cwd=collections, env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections)})
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_a_playbook_is_found_by_its_full_name(collections: Path, name: str) -> None:
+    command: Words = [
+        PROGRAMS / "ansible-playbook",
+        "--syntax-check",
+        "-i",
+        "localhost,",
+        f"isolift.vm.{name}",
+    ]
+    run(command, cwd=collections, env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections)})
 
 
 def test_tests_and_tools_stay_at_home(collections: Path) -> None:
