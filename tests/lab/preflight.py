@@ -19,6 +19,7 @@ PACKAGES_FILE = paths.SOURCES / "packages.txt"
 _COMMANDS = ("ip", "mke2fs", "mmdebstrap", "openssl", "qemu-img", "ssh", "systemd-nspawn", "unshare")
 _RUNNING_DISK_MIB = 500
 _MEMORY_MIB = 3500
+_MEMINFO = Path("/proc/meminfo")
 
 
 def check(*, light: bool = False) -> None:
@@ -89,7 +90,7 @@ def _space_problems() -> list[str]:
 
 
 def _memory_problems() -> list[str]:
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
     available = int(fields["MemAvailable"].split()[0]) // 1024
     if available >= _MEMORY_MIB:
         return []
