@@ -22,22 +22,35 @@ COUNTED = ("succeeded", "up_to_date", "declined", "failed", "ineligible", "unrea
 
 
 def main() -> int:
-    """Bring up the lab, run the demonstration, take the lab down; 0 only if every VM ended as it should."""
+    """Bring up the lab, run the demonstration, take the lab down; 0 only if every VM ended as it should and nothing is left."""
     end_cleanly()
-    progress = Progress()
+    try:
+        closing = _in_the_lab(Progress())
+    except LabError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    if not closing:
+        return 1
+    print(closing, flush=True)
+    return 0
+
+
+def _in_the_lab(progress: Progress) -> str:
+    """The demonstration's closing line, or nothing if it failed; the lab is as up or as down afterwards as before.
+
+    :raise LabError: the lab cannot be taken down.
+    """
     was_up = commands.nodes_are_up()
     try:
         if was_up:
             commands.guests_stop(progress)
-        closing = demonstrate(progress)
+        return demonstrate(progress)
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
-        return 1
+        return ""
     finally:
         if not was_up:
             commands.down(progress)
-    print(closing, flush=True)
-    return 0
 
 
 def demonstrate(progress: Progress) -> str:
