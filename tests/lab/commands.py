@@ -10,7 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from . import guest_image, guests, inventory, keys, mounts, network, paths, plays, preflight, rootfs, ssh
+from . import (
+    guest_image,
+    guests,
+    inventory,
+    keys,
+    mounts,
+    network,
+    paths,
+    plays,
+    preflight,
+    rootfs,
+    ssh,
+    traces,
+)
 from .cast import GUESTS, NODES, Guest, Node
 from .errors import LabError
 from .locking import locked
@@ -51,18 +64,20 @@ def build(progress: Progress) -> None:
 
 
 def down(progress: Progress) -> None:
-    """Remove all that runs, extra hosts included; the cache stays.
+    """Remove all that runs, extra hosts included, and make sure that nothing of it is left; the cache stays.
 
-    :raise LabError: something cannot be removed.
+    :raise LabError: something cannot be removed, or is left.
     """
     with locked(paths.LOCK):
         machines = Machine.known()
+        links = [network.BRIDGE] if paths.BRIDGE_OWNER.exists() else []
         with ThreadPoolExecutor(max_workers=max(1, len(machines))) as pool:
             list(pool.map(Machine.destroy, machines))
         network.remove_bridge()
         for directory in (paths.RUN, paths.HOSTS):
             mounts.remove_tree(directory)
         paths.INVENTORY.unlink(missing_ok=True)
+        traces.require_none([machine.node.name for machine in machines], links)
     progress.say("lab: nothing of it runs" if not machines else f"lab: {len(machines)} hosts taken down")
 
 

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import cgroups, mounts, network, node_files, paths, ssh
+from . import cgroups, mounts, network, node_files, paths, processes, ssh
 from .cast import Node
 from .errors import LabError
 from .waiting import wait_until
@@ -124,24 +124,7 @@ class Machine:
 
         No file holds its ID: such a file is missing after a crash at the wrong moment.
         """
-        root = str(self._root).encode()
-        processes = Path("/proc").glob("[0-9]*")
-        return [int(entry.name) for entry in processes if root in _arguments(entry) and _is_of_ours(entry)]
-
-
-def _arguments(process: Path) -> list[bytes]:
-    try:
-        return (process / "cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def _is_of_ours(process: Path) -> bool:
-    """Whether ``process`` runs outside of containers, in which the same path would be another."""
-    try:
-        return (process / "ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        return [pid for pid, words in processes.ours() if str(self._root) in words]
 
 
 def _children(pid: int) -> list[int]:

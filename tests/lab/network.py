@@ -26,9 +26,14 @@ class Route:
     device: str
 
 
+def link_exists(name: str) -> bool:
+    """Whether there is an interface of this name, whosever it is."""
+    return any(link["ifname"] == name for link in json.loads(run(["ip", "-j", "link", "show"])))
+
+
 def bridge_exists() -> bool:
     """Whether there is an interface with the bridge's name, whosever it is."""
-    return any(link["ifname"] == BRIDGE for link in json.loads(run(["ip", "-j", "link", "show"])))
+    return link_exists(BRIDGE)
 
 
 def overlapping_routes() -> list[Route]:

@@ -1,13 +1,25 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stop or kill a process with everything that it started."""
+"""Find processes by their arguments; stop or kill one with everything that it started."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+
+def ours() -> Iterator[tuple[int, list[str]]]:
+    """The ID and the arguments of every process outside of containers, in which the same path would be another."""
+    own = Path("/proc/self/ns/pid").readlink()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "ns/pid").readlink() == own:
+                yield int(entry.name), os.fsdecode((entry / "cmdline").read_bytes()).split("\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it has just ended, or is somebody else's
 
 
 def stop_tree(root: int) -> set[int]:
