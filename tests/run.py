@@ -6,12 +6,15 @@
 
 A test is what a JUnit report calls one; a check without a report is one test itself. A skipped test counts as
 failed, and a check that ran no test too: what cannot be tested where it should be is a defect.
+
+Stages that need nothing but a processor run beside the others, which mostly wait for their machines.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -52,6 +55,8 @@ class Stage:
     name: str
     checks: tuple[Check, ...]
     needs_lab: bool = False
+    beside: bool = False
+    """Whether it may run at the same time as others."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,29 @@ class Count:
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a stage ended."""
+
+    name: str
+    count: Count
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"== {self.name}: {self.count}, {self.seconds:.1f} s"
+
+
+_ROW = re.compile(r"^== (\S+): (\d+) passed, (\d+) failed, ([\d.]+) s$", re.MULTILINE)
+
+
+def rows_of(output: str) -> list[Row]:
+    """The rows that a run of this program printed."""
+    return [
+        Row(name, Count(int(passed), int(failed)), float(seconds))
+        for name, passed, failed, seconds in _ROW.findall(output)
+    ]
 
 
 class Interrupted(BaseException):
@@ -107,9 +135,10 @@ def all_stages() -> tuple[Stage, ...]:
                 Check("yamllint", ("yamllint", "--strict", ".")),
                 Check("ansible-lint", ("ansible-lint",)),
             ),
+            beside=True,
         ),
-        Stage("sanity", (Check("ansible-test sanity", sanity, REPORTS / "sanity"),)),
-        Stage("unit", (pytest_check("unit", 600.0),)),
+        Stage("sanity", (Check("ansible-test sanity", sanity, REPORTS / "sanity"),), beside=True),
+        Stage("unit", (pytest_check("unit", 600.0),), beside=True),
         Stage("molecule", molecule_checks()),
         Stage("integration", (pytest_check("integration", 1500.0),), needs_lab=True),
         Stage("e2e", (pytest_check("e2e", 1500.0),), needs_lab=True),
@@ -231,25 +260,74 @@ def interruptible() -> Iterator[None]:
     yield
 
 
+class Beside:
+    """Stages that run in another process of this program; what it prints is shown when it is over."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._names = [stage.name for stage in stages]
+        self._log = REPORTS / "beside.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Beside:
+        if self._names:
+            print(f"beside all else: {', '.join(self._names)}", flush=True)
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    (sys.executable, __file__, *self._names),
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            end_session(self._process)
+
+    def rows(self) -> list[Row]:
+        """Wait for the end; a stage of which nothing is told has failed."""
+        if self._process is None:
+            return []
+        self._process.wait()
+        output = self._log.read_text(errors="replace")
+        print(output, flush=True)
+        told = {row.name: row for row in rows_of(output)}
+        return [told.get(name, Row(name, Count(failed=1), 0.0)) for name in self._names]
+
+
 def run_stages(stages: Sequence[Stage]) -> Count:
     """Run the stages, print a table of them and return the sum of their counts."""
-    rows: list[tuple[str, Count, float]] = []
+    beside = [stage for stage in stages if stage.beside]
+    others = [stage for stage in stages if not stage.beside]
+    rows: list[Row] = []
     lab = Lab()
     try:
-        for stage in stages:
-            print(f"\n== {stage.name}", flush=True)
-            began = time.monotonic()
-            count = Count(failed=1) if stage.needs_lab and not lab.start() else run_stage(stage)
-            rows.append((stage.name, count, time.monotonic() - began))
-            print(f"\n== {stage.name}: {count}, {rows[-1][2]:.1f} s", flush=True)
+        with Beside(beside if others else ()) as quiet:
+            rows += (run_timed(stage, lab) for stage in others or beside)
+            rows[:0] = quiet.rows()
     finally:
         began = time.monotonic()
         if not lab.stop():
-            rows.append(("lab down", Count(failed=1), time.monotonic() - began))
+            rows.append(Row("lab down", Count(failed=1), time.monotonic() - began))
         print()
-        for name, count, seconds in rows:
-            print(f"{name:<16} {count.passed:>6} passed {count.failed:>4} failed {seconds:>8.1f} s")
-    return sum((count for _name, count, _seconds in rows), Count())
+        for row in rows:
+            print(
+                f"{row.name:<16} {row.count.passed:>6} passed {row.count.failed:>4} failed {row.seconds:>8.1f} s"
+            )
+    return sum((row.count for row in rows), Count())
+
+
+def run_timed(stage: Stage, lab: Lab) -> Row:
+    """Run one stage, with the lab if it needs it, and print how it ended."""
+    print(f"\n== {stage.name}", flush=True)
+    began = time.monotonic()
+    count = Count(failed=1) if stage.needs_lab and not lab.start() else run_stage(stage)
+    row = Row(stage.name, count, time.monotonic() - began)
+    print(f"\n{row}", flush=True)
+    return row
 
 
 def main() -> int:

@@ -88,6 +88,20 @@ def test_a_stage_without_checks_has_failed() -> None:
     assert run.run_stage(run.Stage("empty", ())) == run.Count(failed=1)
 
 
+def test_what_a_stage_prints_at_its_end_can_be_read_by_whoever_started_it() -> None:
+    rows = [run.Row("unit", run.Count(12, 1), 3.5), run.Row("lint", run.Count(5, 0), 20.0)]
+    assert run.rows_of(f"== unit\n...\n\n{rows[0]}\nother\n{rows[1]}\n") == rows
+
+
+def test_a_stage_beside_the_others_of_which_nothing_is_told_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "REPORTS", tmp_path)
+    stages = [run.Stage("no such", (), beside=True), run.Stage("whole", (python_check(""),))]
+    assert run.run_stages(stages) == run.Count(passed=1, failed=1)
+    assert "no such stage" in capsys.readouterr().out
+
+
 def test_all_stages_run_although_one_fails_and_the_sum_is_theirs(capsys: pytest.CaptureFixture[str]) -> None:
     stages = [run.Stage("one", (python_check("raise SystemExit(1)"),)), run.Stage("two", (python_check(""),))]
     assert run.run_stages(stages) == run.Count(passed=1, failed=1)
