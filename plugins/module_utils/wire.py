@@ -14,8 +14,8 @@ Every text field is bounded, unknown fields are ignored, and whatever else is wr
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
-from typing import Any, Callable, Mapping, Sequence, Type, TypeVar, Union
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Callable, Mapping, Sequence, Tuple, Type, TypeVar, Union, cast
 
 SCHEMA = 1
 """Version of the format. It changes only when an old reader could misread a new message."""
@@ -450,8 +450,8 @@ def decode_frame(line: bytes, types: Registry = MESSAGES) -> Payload:
         message = body.get("message")
         if not isinstance(message, dict):
             raise WireError("bad_field", "carry.message: expected an object")
-        return Carry(message=_message(message, types), **_checked(Carry, body))
-    return frame(**_checked(frame, body))
+        return _made(Carry, {"message": _message(message, types), **_checked(Carry, body)})
+    return _made(frame, _checked(frame, body))
 
 
 def _envelope(message: Message) -> dict[str, Any]:
@@ -469,8 +469,8 @@ def _message(body: dict[str, Any], types: Registry) -> Message:
     values = body.get("payload")
     if not isinstance(values, dict):
         raise WireError("bad_field", f"{payload_class.TYPE}.payload: expected an object")
-    payload = payload_class(**_checked(payload_class, values))
-    return Message(payload=payload, **_checked(Message, body))
+    payload = _made(payload_class, _checked(payload_class, values))
+    return _made(Message, {"payload": payload, **_checked(Message, body)})
 
 
 def _payload_class(body: dict[str, Any], types: Registry) -> type[Payload]:
@@ -481,15 +481,17 @@ def _payload_class(body: dict[str, Any], types: Registry) -> type[Payload]:
     return found
 
 
-_plans: dict[type, tuple[tuple[str, Check, bool], ...]] = {}
+_Plan = Tuple[Tuple[str, Check, Callable[[], Any]], ...]
+
+_plans: dict[type, _Plan] = {}
 
 
-def _plan(kind: type) -> tuple[tuple[str, Check, bool], ...]:
-    """(name, check, required) of each checked field; kept, because looking fields up is slow."""
+def _plan(kind: type) -> _Plan:
+    """(name, check, default) of each checked field; kept, because looking fields up is slow."""
     plan = _plans.get(kind)
     if plan is None:
         plan = tuple(
-            (item.name, item.metadata["check"], item.default is item.default_factory)  # both are MISSING
+            (item.name, item.metadata["check"], _default(item))
             for item in fields(kind)
             if item.metadata.get("check")
         )
@@ -497,26 +499,52 @@ def _plan(kind: type) -> tuple[tuple[str, Check, bool], ...]:
     return plan
 
 
+def _default(item: Any) -> Callable[[], Any]:
+    """What makes the value of a field that was left out."""
+    if item.default_factory is not MISSING:
+        return cast("Callable[[], Any]", item.default_factory)
+    if item.default is not MISSING:
+        return lambda: item.default
+    return _missing
+
+
+def _missing() -> Any:
+    raise _Unfit("missing")
+
+
 def _checked(kind: type, body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of ``kind`` from received JSON."""
     values = {}
-    for name, check, required in _plan(kind):
-        if name in body:
-            values[name] = _apply(kind, name, check, body[name])
-        elif required:
-            raise WireError("bad_field", f"{kind.__name__.lower()}.{name}: missing")
+    name = ""
+    try:
+        for name, check, default in _plan(kind):
+            values[name] = check(body[name]) if name in body else default()
+    except _Unfit as error:
+        raise _bad_field(kind, name, error) from error
     return values
 
 
 def _values(item: Any) -> dict[str, Any]:
-    kind = type(item)
-    return {name: _apply(kind, name, check, getattr(item, name)) for name, check, _required in _plan(kind)}
-
-
-def _apply(kind: type, name: str, check: Check, value: Any) -> Any:
+    """The fields of ``item`` for JSON."""
+    values, own = {}, vars(item)
+    name = ""
     try:
-        return check(value)
+        for name, check, _default_of in _plan(type(item)):
+            values[name] = check(own[name])
     except _Unfit as error:
-        raise WireError("bad_field", f"{kind.__name__.lower()}.{name}: {error}") from error
+        raise _bad_field(type(item), name, error) from error
+    return values
+
+
+def _bad_field(kind: type, name: str, error: _Unfit) -> WireError:
+    return WireError("bad_field", f"{kind.__name__.lower()}.{name}: {error}")
+
+
+def _made(kind: type[T], values: dict[str, Any]) -> T:
+    """What ``kind(**values)`` gives, where ``values`` names every field: a frozen dataclass sets each of them by a call."""
+    item = object.__new__(kind)
+    vars(item).update(values)
+    return item
 
 
 def _dump(body: dict[str, Any], limit: int) -> bytes:
