@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from typing import Any, Callable
@@ -97,6 +98,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             watch=self._watch(),
             say=say,
         )
+        gc.freeze()  # this worker's inheritance from Ansible need not be looked through, and so copied, with every collection
         return conductor.run()
 
     def _watch(self) -> Callable[[Campaign], None]:

@@ -276,8 +276,9 @@ class Broker:
     def poll(self, timeout: float) -> list[Delivery]:
         """What came since the last call; waits up to ``timeout`` seconds for something to come."""
         self._acknowledge()
-        if not self._inbox:
-            self._link.run(timeout)
+        self._link.run(
+            0.0 if self._inbox else timeout
+        )  # always, so that the broker goes on while the caller works
         batch = list(self._inbox)
         self._inbox.clear()
         return batch
