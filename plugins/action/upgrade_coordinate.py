@@ -23,6 +23,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     Connector,
     NoSuchStream,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import no_campaign
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError
 from ansible_collections.isolift.vm.plugins.module_utils.command import playbook_command
@@ -75,9 +76,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             else:
                 campaign = self._conduct(options, campaign_id)
         except NoSuchStream as error:
-            raise AnsibleActionFail(
-                f"The broker has no campaign {campaign_id}: it was deleted, or never begun."
-            ) from error
+            raise AnsibleActionFail(f"There is nothing to conduct: {no_campaign(campaign_id)}.") from error
         except (BrokerError, CampaignError, ConditionError, ValueError) as error:
             raise AnsibleActionFail(
                 f"Campaign {campaign_id} is not conducted here any more: {error}. Nothing is lost. Unless another run "

@@ -47,6 +47,14 @@ def check(*options: str) -> str:
     return f"check {' and '.join(options)} ({variables} in the playbooks)"
 
 
+def no_campaign(wanted: str) -> BrokerError:
+    """What it means that there is no journal of ``wanted``, the ID of a campaign or of an upgrade."""
+    return BrokerError(
+        f"the broker knows no campaign of the ID {wanted}; isolift.vm.status lists those that it knows. If its run was stopped before "
+        "the start was sent, nothing was started: run it anew; isolift.vm.cleanup ejects discs that it may have left"
+    )
+
+
 def not_connected(where: str, error: Any) -> BrokerError:
     """What it means that pika could not connect. ``where`` names the broker and the user."""
     return _of_connection(f"cannot use RabbitMQ at {where}", error)

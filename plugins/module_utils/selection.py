@@ -54,7 +54,12 @@ def select(
     ]
     if not chosen:
         raise SelectionError(
-            f"nothing to upgrade: no domain with the agent's channel is left on {_names(nodes)}"
+            f"nothing to upgrade: no domain with the agent's channel is left on {_names(nodes)}; "
+            + (
+                "exclude fewer of them"
+                if excludes
+                else "give the domains the channel, see the collection's README"
+            )
         )
     return sorted(_one_per_uuid(chosen), key=lambda candidate: (candidate.name, candidate.vm))
 

@@ -133,6 +133,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import (
     BrokerError,
     BrokerLost,
     NoSuchStream,
+    no_campaign,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.control import cancels, chosen
@@ -199,7 +200,7 @@ def _folded(broker: Broker, stream: str, campaign_id: str) -> Campaign:
     try:
         records = broker.read_all(stream)
     except NoSuchStream as error:
-        raise BrokerError(f"the broker knows no campaign of the ID {campaign_id}") from error
+        raise no_campaign(campaign_id) from error
     return fold(records, nonce=os.urandom(8).hex())
 
 

@@ -231,6 +231,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     BrokerOptions,
     NoSuchStream,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import no_campaign
 from ansible_collections.isolift.vm.plugins.module_utils.history import (
     campaigns_of,
     course,
@@ -270,10 +271,7 @@ def info(arguments: dict[str, Any]) -> dict[str, Any]:
         try:
             records = broker.read_all(journal(wanted))
         except NoSuchStream as error:
-            raise BrokerError(
-                f"the broker knows no campaign of the ID {wanted}. If its run was stopped before the start was sent, nothing was "
-                "started: run it anew; isolift.vm.cleanup ejects discs that it may have left"
-            ) from error
+            raise no_campaign(wanted) from error
     if arguments["upgrade_id"]:
         records = of_upgrade(records, wanted)
     campaign = fold(records)

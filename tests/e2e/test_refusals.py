@@ -89,7 +89,9 @@ class TestRefusals:
 
     def test_another_component(self) -> None:
         refused(
-            "The ISO carries guest-tools, not other-tools", target_version="2.0.0", component="other-tools"
+            "carries guest-tools, but component is other-tools: set component to guest-tools",
+            target_version="2.0.0",
+            component="other-tools",
         )
 
     def test_an_iso_that_is_missing(self) -> None:
@@ -150,7 +152,7 @@ class TestRefusals:
         )
 
     def test_nothing_left_to_upgrade(self) -> None:
-        refused("nothing to upgrade", target_version="2.0.0", upgrade_exclude=["*"])
+        refused("nothing to upgrade", "exclude fewer of them", target_version="2.0.0", upgrade_exclude=["*"])
 
     def test_a_condition_that_is_no_expression(self) -> None:
         refused("is not a valid expression", target_version="2.0.0", upgrade_conditions=["free_bytes >"])
@@ -195,7 +197,7 @@ class TestRefusals:
 
     def test_a_campaign_that_nobody_began(self) -> None:
         unknown = "0192f0e0-1111-7abc-8def-0123456789ab"
-        refused("knows no campaign", unknown, campaign_id=unknown)
+        refused(f"knows no campaign of the ID {unknown}; isolift.vm.status lists", campaign_id=unknown)
 
     @pytest.mark.parametrize(
         ("wrong", "why"),

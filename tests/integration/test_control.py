@@ -84,7 +84,7 @@ def test_what_cannot_be_meant_is_refused(journals_of_test: Journals) -> None:
     with pytest.raises(WireError, match="control.reason"):
         control(arguments(options, campaign, reason="x" * 201), check_mode=False)
     unknown = journals_of_test.campaign()
-    with pytest.raises(BrokerError, match=f"knows no campaign of the ID {unknown}"):
+    with pytest.raises(BrokerError, match=f"knows no campaign of the ID {unknown}; isolift.vm.status lists"):
         control(arguments(options, unknown), check_mode=False)
     _folded, records = journals_of_test.fold(campaign)
     assert not [one for one in records if isinstance(one.payload, Control)]
