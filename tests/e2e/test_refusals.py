@@ -14,26 +14,18 @@ from typing import Any
 import pytest
 from e2e import discs
 
-from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
 from ansible_collections.isolift.vm.plugins.module_utils.iso import MANIFEST_PATH, SIGNATURE_PATH
-from lab import campaigns, keys, paths, plays, settings
+from lab import campaigns, keys, paths, plays, settings, ssh
+from lab.cast import NODES
 from lab.shell import run
 
+DRIVES = "for d in $(virsh -q list --all --name | sort); do echo $d; virsh -q domblklist $d; virsh -q domblklist --inactive $d; done"
+STAGED = "find /var/lib/isolift/media | sort"
 
-def _campaigns_and_discs() -> tuple[int, str]:
-    """What a refused run must leave as it was: the list of campaigns, and every drive on every node."""
-    with Broker(campaigns.broker_options()) as broker:
-        count = len(broker.campaigns())
-    drives = plays.ansible(
-        "compute_nodes",
-        "-m",
-        "ansible.builtin.shell",
-        "-a",
-        "for d in $(virsh -q list --all --name); do virsh domblklist $d; done",
-        command="ansible",
-    )
-    plays.require(drives, "listing the drives")
-    return count, "\n".join(sorted(drives.output.splitlines()))
+
+def _campaigns_and_discs() -> tuple[list[str], dict[str, str]]:
+    """What a refused run must leave as it was: the campaigns, and on each node every drive and all that is staged."""
+    return campaigns.known(), {node.name: ssh.run_on(node, f"{DRIVES}; {STAGED}") for node in NODES}
 
 
 @pytest.fixture
@@ -85,7 +77,11 @@ class TestRefusals:
         refused("Say which version to upgrade to", "target_version")
 
     def test_a_version_that_the_iso_does_not_carry(self, iso: Path) -> None:
-        refused("9.9.9", "2.0.0", target_version="9.9.9", upgrade_iso=str(iso))
+        refused(
+            "but target_version is 9.9.9: set target_version to 2.0.0",
+            target_version="9.9.9",
+            upgrade_iso=str(iso),
+        )
 
     def test_another_component(self) -> None:
         refused(
@@ -95,25 +91,50 @@ class TestRefusals:
         )
 
     def test_an_iso_that_is_missing(self) -> None:
-        refused("nowhere.iso", target_version="2.0.0", upgrade_iso="/srv/nowhere.iso")
+        refused(
+            "/srv/nowhere.iso does not exist: check the path",
+            target_version="2.0.0",
+            upgrade_iso="/srv/nowhere.iso",
+        )
 
     def test_an_iso_that_is_empty(self, tmp_path: Path) -> None:
         empty = tmp_path / "empty.iso"
         empty.touch()
-        refused("empty.iso", target_version="2.0.0", upgrade_iso=str(empty))
+        refused(
+            "empty.iso has zero bytes: copy or build it again", target_version="2.0.0", upgrade_iso=str(empty)
+        )
+
+    def test_an_iso_that_is_none(self, tmp_path: Path) -> None:
+        archive = tmp_path / "archive.iso"
+        archive.write_bytes(b"PK" * 40_000)
+        refused(
+            "archive.iso (80000 bytes) is not an ISO 9660 image: check the path",
+            target_version="2.0.0",
+            upgrade_iso=str(archive),
+        )
 
     def test_an_iso_that_was_cut_off(self, iso: Path, tmp_path: Path) -> None:
+        whole = iso.stat().st_size
         cut = tmp_path / "cut.iso"
         shutil.copyfile(iso, cut)
         with cut.open("r+b") as file:
-            file.truncate(iso.stat().st_size // 2)
-        refused("cut.iso", target_version="2.0.0", upgrade_iso=str(cut))
+            file.truncate(whole // 2)
+        refused(
+            f"cut.iso has {whole // 2} bytes, but its volume needs {whole}: copy or build it again",
+            target_version="2.0.0",
+            upgrade_iso=str(cut),
+        )
 
     def test_an_iso_that_another_key_signed(self, tmp_path: Path) -> None:
         other_key, other_public = tmp_path / "other.key", tmp_path / "other.pem"
         run(["openssl", "genrsa", "-out", other_key, "3072"])
         run(["openssl", "rsa", "-in", other_key, "-pubout", "-out", other_public])
-        refused("key", target_version="2.0.0", isolift_public_keys=[str(other_public)])
+        refused(
+            "the signature of its manifest was not made over this data by any of the keys: other.pem",
+            "give the public key of the key that signed it",
+            target_version="2.0.0",
+            isolift_public_keys=[str(other_public)],
+        )
 
     @pytest.mark.parametrize(
         ("lost", "expected"),
@@ -230,7 +251,7 @@ class TestRefusals:
 
     def test_a_compute_node_that_is_unreachable(self, lost_node: Path) -> None:
         refused(
-            "Compute nodes that did not answer: node2",
+            "Compute nodes that did not answer: node2. Nothing was changed.",
             "upgrade_allow_unreachable_nodes",
             inventory=lost_node,
             target_version="2.0.0",

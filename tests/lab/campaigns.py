@@ -29,16 +29,21 @@ def broker_options() -> BrokerOptions:
     )
 
 
+def known() -> list[str]:
+    """The IDs of all campaigns that the broker lists, the newest first."""
+    with Broker(broker_options()) as broker:
+        return [str(campaign["campaign_id"]) for campaign in campaigns_of(broker.campaigns())]
+
+
 def newest(count: int) -> list[str]:
     """The IDs of the ``count`` campaigns that were begun last, the newest first.
 
     :raise LabError: there are not so many.
     """
-    with Broker(broker_options()) as broker:
-        known = campaigns_of(broker.campaigns())
-    if len(known) < count:
-        raise LabError(f"the broker has {len(known)} campaigns, not {count}")
-    return [str(campaign["campaign_id"]) for campaign in known[:count]]
+    ids = known()
+    if len(ids) < count:
+        raise LabError(f"the broker has {len(ids)} campaigns, not {count}")
+    return ids[:count]
 
 
 def summary(campaign_id: str) -> dict[str, Any]:
