@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e import discs
+from e2e import discs, inventories
 
 from ansible_collections.isolift.vm.plugins.module_utils.iso import MANIFEST_PATH, SIGNATURE_PATH
 from lab import campaigns, keys, paths, plays, settings, ssh
@@ -33,25 +32,6 @@ def untouched() -> Iterator[None]:
     before = _campaigns_and_discs()
     yield
     assert _campaigns_and_discs() == before
-
-
-@pytest.fixture
-def lost_node(tmp_path: Path) -> Path:
-    """The lab's inventory with a node2 that cannot be reached."""
-    inventory = json.loads(paths.INVENTORY.read_text())
-    inventory["compute_nodes"]["hosts"]["node2"].update(ansible_host="127.0.0.1", ansible_port=1)
-    changed = tmp_path / "inventory.json"
-    changed.write_text(json.dumps(inventory))
-    return changed
-
-
-def without(group: str, directory: Path) -> Path:
-    """The lab's inventory without one of its groups."""
-    inventory = json.loads(paths.INVENTORY.read_text())
-    del inventory[group]
-    changed = directory / "inventory.json"
-    changed.write_text(json.dumps(inventory))
-    return changed
 
 
 def refused(
@@ -244,7 +224,7 @@ class TestRefusals:
     def test_an_inventory_without_compute_nodes(self, playbook: str, tmp_path: Path) -> None:
         refused(
             "The group compute_nodes has no hosts",
-            inventory=without("compute_nodes", tmp_path),
+            inventory=inventories.without("compute_nodes", tmp_path),
             playbook=playbook,
             target_version="2.0.0",
         )
@@ -258,8 +238,38 @@ class TestRefusals:
         )
 
 
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("options", [[], ["--check"]], ids=["run", "check"])
+class TestIsoOnNodes:
+    """An ISO that is to be taken from the nodes' storage is not what was checked on the control node."""
+
+    def test_it_is_missing(self, iso: Path, options: Sequence[str]) -> None:
+        refused(
+            f"/srv/nowhere.iso (upgrade_iso_on_nodes) is missing, or not the same as {iso}, on node1, node2. Nothing was changed.",
+            "Put the same ISO there",
+            options=options,
+            target_version="2.0.0",
+            upgrade_iso_on_nodes="/srv/nowhere.iso",
+        )
+
+    def test_it_is_another_one_on_one_node(
+        self, iso: Path, shared_iso: Path, tmp_path: Path, options: Sequence[str]
+    ) -> None:
+        other = shared_iso.with_name("other.iso")
+        other.write_bytes(iso.read_bytes()[:-1])
+        right, wrong = str(paths.on_node(shared_iso)), str(paths.on_node(other))
+        refused(
+            f"{wrong} (upgrade_iso_on_nodes) is missing, or not the same as {iso}, on node2. Nothing was changed.",
+            inventory=inventories.with_variables(
+                tmp_path, node1={"upgrade_iso_on_nodes": right}, node2={"upgrade_iso_on_nodes": wrong}
+            ),
+            options=options,
+            target_version="2.0.0",
+        )
+
+
 def test_relays_are_deployed_without_a_broker_of_our_own(tmp_path: Path) -> None:
-    run = plays.ansible("playbooks/site.yml", "--check", inventory=without("broker", tmp_path))
+    run = plays.ansible("playbooks/site.yml", "--check", inventory=inventories.without("broker", tmp_path))
     plays.require(run, "check mode without the group broker")
     assert "TASK [isolift.vm.compute_relay : " in run.output
     assert "TASK [isolift.vm.broker : " not in run.output

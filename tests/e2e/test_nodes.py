@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Campaigns whose compute nodes are not all alike: one has the ISO on its storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e import actors, inventories
+
+from lab import campaigns, inside, paths, plays
+from lab.cast import CELLS, Guest
+
+ON_SECOND, ON_FIRST = CELLS[:2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def guests(iso: Path) -> Iterator[None]:
+    """One guest on each node."""
+    with actors.on_stage([ON_FIRST, ON_SECOND]):
+        yield
+
+
+def upgraded(guest: Guest, inventory: Path, **variables: Any) -> plays.Run:
+    """The run of the playbook in which ``guest`` alone was upgraded."""
+    options = {"target_version": actors.TARGET, "upgrade_vms": [guest.name], **variables}
+    run = plays.ansible("playbooks/upgrade.yml", inventory=inventory, variables=options)
+    plays.require(run, f"upgrading {guest.name}")
+    assert "1 selected = 1 succeeded" in run.output
+    (result,) = actors.results(campaigns.newest(1)[0]).values()
+    assert (result["name"], result["state"]) == (guest.name, "succeeded")
+    assert inside.installed(guest.node, guest.name) == (actors.TARGET, 1)
+    assert actors.discs() == ""
+    return run
+
+
+def test_an_iso_on_the_storage_of_nodes_that_have_vms_of_the_campaign_is_taken_from_there(
+    shared_iso: Path, tmp_path: Path
+) -> None:
+    inventory = inventories.with_variables(
+        tmp_path,
+        node1={"upgrade_iso_on_nodes": "/srv/nowhere.iso"},
+        node2={"upgrade_iso_on_nodes": str(paths.on_node(shared_iso))},
+    )
+    upgraded(ON_SECOND, inventory)
