@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Campaigns whose compute nodes are not all alike: one has the ISO on its storage."""
+"""Campaigns whose compute nodes are not all alike: one is gone, or has the ISO on its storage."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def upgraded(guest: Guest, inventory: Path, **variables: Any) -> plays.Run:
     assert inside.installed(guest.node, guest.name) == (actors.TARGET, 1)
     assert actors.discs() == ""
     return run
+
+
+def test_by_option_a_node_that_cannot_be_reached_stops_nobody_else(lost_node: Path) -> None:
+    run = upgraded(ON_FIRST, lost_node, upgrade_allow_unreachable_nodes=True)
+    assert "[node2]: UNREACHABLE!" in run.output
 
 
 def test_an_iso_on_the_storage_of_nodes_that_have_vms_of_the_campaign_is_taken_from_there(
