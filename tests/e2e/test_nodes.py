@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Campaigns whose compute nodes are not all alike: one is gone, or has the ISO on its storage."""
+"""Campaigns whose compute nodes are not all alike: one is gone, has the ISO on its storage, or only VMs that another campaign has."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from e2e import actors, inventories
 
 from lab import campaigns, inside, paths, plays
 from lab.cast import CELLS, Guest
+from lab.waiting import wait_until
 
 ON_SECOND, ON_FIRST = CELLS[:2]
 
@@ -41,6 +42,22 @@ def upgraded(guest: Guest, inventory: Path, **variables: Any) -> plays.Run:
 def test_by_option_a_node_that_cannot_be_reached_stops_nobody_else(lost_node: Path) -> None:
     run = upgraded(ON_FIRST, lost_node, upgrade_allow_unreachable_nodes=True)
     assert "[node2]: UNREACHABLE!" in run.output
+
+
+def test_a_node_whose_vms_all_wait_for_another_campaign_has_the_iso_when_their_turn_comes() -> None:
+    inside.set_back(ON_FIRST.node, ON_FIRST.name)
+    inside.set_prompt(ON_FIRST.node, ON_FIRST.name, inside.NO_ANSWER)
+    first = actors.begin("before", [ON_FIRST], 300)
+    inside.await_state(ON_FIRST.node, ON_FIRST.name, "asking")
+    second = actors.begin("behind", [ON_FIRST], 300, upgrade_overlap="queue")
+    wait_until(lambda: "TASK [Conduct it" in second.output, what="the second campaign", timeout=120.0)
+    inside.answer(ON_FIRST.node, ON_FIRST.name, "decline")
+    first.finish()
+    inside.await_state(ON_FIRST.node, ON_FIRST.name, "asking")
+    inside.answer(ON_FIRST.node, ON_FIRST.name, "confirm")
+    second.finish()
+    outcomes = [actors.results(run.campaign_id())[ON_FIRST.name]["state"] for run in (first, second)]
+    assert outcomes == ["declined", "succeeded"]
 
 
 def test_an_iso_on_the_storage_of_nodes_that_have_vms_of_the_campaign_is_taken_from_there(
