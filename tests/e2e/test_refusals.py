@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e import discs, inventories
+from e2e import actors, discs, inventories
 
 from ansible_collections.isolift.vm.plugins.module_utils.iso import MANIFEST_PATH, SIGNATURE_PATH
 from lab import campaigns, keys, paths, plays, settings, ssh
@@ -266,6 +267,38 @@ class TestIsoOnNodes:
             options=options,
             target_version="2.0.0",
         )
+
+
+@pytest.fixture
+def onlooker() -> Iterator[dict[str, str]]:
+    """The settings of a broker's user who may read campaigns but not begin one."""
+    user, password = "isolift_onlooker", "lab-onlooker"
+    may_read = r"^isolift\.(campaigns$|campaign\.)"
+    ssh.run_on(
+        NODES[0],
+        f"rabbitmqctl -q add_user {user} {password} && "
+        f"rabbitmqctl -q set_permissions -p isolift {user} '^$' '^$' '{may_read}'",
+    )
+    yield {"isolift_broker_username": user, "isolift_broker_password": password}
+    ssh.run_on(NODES[0], f"rabbitmqctl -q delete_user {user}")
+
+
+@pytest.mark.usefixtures("iso")
+def test_what_a_refused_start_leaves_is_named_and_cleanup_clears_it(onlooker: dict[str, str]) -> None:
+    before = campaigns.known()
+    options = {"target_version": "2.0.0", "upgrade_vms": ["desk-01", "desk-05"], **onlooker}
+    run = plays.ansible("playbooks/upgrade.yml", variables=options)
+    said = " ".join(run.output.split())
+    for node in NODES:  # it was in the drives
+        assert f"changed: [localhost -> {node.name}({node.address})]" in said
+    assert "The campaign was not begun, and no VM was told to start: RabbitMQ at" in said
+    found = re.search(r"What the run leaves: its ISO in (/var/lib/isolift/media/\S+) on node1, node2\.", said)
+    assert found is not None, run.output
+    left = found.group(1)
+    assert actors.discs() == "" and campaigns.known() == before
+    assert all(left in ssh.run_on(node, STAGED) for node in NODES)
+    plays.require(plays.ansible("playbooks/cleanup.yml", variables={"cleanup_grace_s": 0}), "cleaning up")
+    assert not any(left in ssh.run_on(node, STAGED) for node in NODES)
 
 
 def test_relays_are_deployed_without_a_broker_of_our_own(tmp_path: Path) -> None:
