@@ -14,6 +14,8 @@ from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
 from lab import campaigns, commands, demonstration, paths, plays, ssh
 from lab.cast import GUESTS, NODES, node_of
 from lab.progress import Progress
+from lab.runs import Run
+from lab.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,26 @@ def test_an_upgrade_is_traced_by_its_id_alone(campaign_ids: tuple[str, str]) -> 
     assert all(step in steps for step in course), found
 
 
+def test_status_shows_a_campaign(campaign_ids: tuple[str, str]) -> None:
+    run = plays.ansible("playbooks/status.yml", variables={"campaign_id": campaign_ids[0]})
+    plays.require(run, "showing the campaign")
+    assert run.output.count("UPGRADE ID") == 1
+    assert "8 selected = 2 succeeded + 1 up_to_date" in run.output
+    for result in campaigns.summary(campaign_ids[0])["results"]:
+        assert f"{result['upgrade_id']}  {result['name']}" in run.output
+
+
+def test_status_lists_the_campaigns_the_newest_first(campaign_ids: tuple[str, str]) -> None:
+    first, second = campaign_ids
+    run = plays.ansible("playbooks/status.yml")
+    plays.require(run, "listing the campaigns")
+    lines = [line.split() for line in run.output.splitlines() if "guest-tools" in line]
+    assert [line[:4] for line in lines[:2]] == [
+        [second, "guest-tools", "2.0.0", "closed"],
+        [first, "guest-tools", "2.0.0", "closed"],
+    ]
+
+
 def test_every_upgrade_has_an_id_of_its_own(campaign_ids: tuple[str, str]) -> None:
     ids = [
         result["upgrade_id"] for campaign in campaign_ids for result in campaigns.summary(campaign)["results"]
@@ -82,6 +104,25 @@ def test_without_the_callback_the_playbook_shows_the_results(
     plays.require(run, "showing a campaign without the callback", plays.SOME_FAILED)
     assert run.output.count("UPGRADE ID") == 1
     assert "8 selected = 2 succeeded + 1 up_to_date" in run.output
+
+
+def test_a_campaign_can_be_cancelled_while_a_run_conducts_it(campaign_ids: tuple[str, str]) -> None:
+    waiting = Run("cancelled", target_version="2.0.0", upgrade_vms=["desk-08"], upgrade_deadline_s=400)
+    campaign = waiting.campaign_id()
+    wait_until(
+        lambda: "TASK [Conduct it" in waiting.output, what="the campaign to be conducted", timeout=120.0
+    )
+    wish = {"control_action": "cancel", "campaign_id": campaign, "control_reason": "a freeze of changes"}
+    cancelling = plays.ansible("playbooks/control.yml", variables=wish)
+    plays.require(cancelling, "cancelling the campaign")
+    assert "cancel: 1 accepted, 0 refused" in cancelling.output
+    waiting.finish()
+    (result,) = campaigns.summary(campaign)["results"]
+    assert (result["name"], result["state"], result["reason"]) == (
+        "desk-08",
+        "cancelled",
+        "a freeze of changes",
+    )
 
 
 def test_cleanup_clears_what_is_over_and_nothing_else(campaign_ids: tuple[str, str]) -> None:
