@@ -184,10 +184,17 @@ def run(progress: Progress, *, count: int, seconds: int) -> None:
             starts, sizes = bench.starts(), bench.zipapps()
         finally:
             bench.guest.remove_files()
-    _conclude(bench.rows, starts, sizes, count)
+        packages = report.versions(host.run, *report.HYPERVISOR, *report.BROKER)
+    _conclude(bench.rows, starts, sizes, count, packages)
 
 
-def _conclude(rows: list[Row], starts: dict[str, list[float]], sizes: dict[str, int], count: int) -> None:
+def _conclude(
+    rows: list[Row],
+    starts: dict[str, list[float]],
+    sizes: dict[str, int],
+    count: int,
+    packages: Mapping[str, str],
+) -> None:
     print(_usage_table(rows))
     lines = [
         [name, f"{1000 * median(seconds):.0f}", f"{sizes[name] / 1024:.0f}" if name in sizes else ""]
@@ -222,6 +229,7 @@ def _conclude(rows: list[Row], starts: dict[str, list[float]], sizes: dict[str, 
             "start_s": starts,
             "zipapp_bytes": sizes,
         },
+        packages,
     )
 
 

@@ -9,7 +9,7 @@ counted: the same task without a VM is measured beside each task and taken off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -112,7 +112,8 @@ def run(progress: Progress, *, domains: int, rounds: int) -> None:
             for method in _order(list(bench.methods), number):
                 samples += [bench.sample(number, method, action) for action in ACTIONS]
             progress.say(f"round {number} of {rounds}: {_round_text(samples, number, domains)}")
-    _conclude(samples, domains)
+        packages = report.versions(host.run, *report.HYPERVISOR)
+    _conclude(samples, domains, packages)
 
 
 def _start(host: ComputeHost, count: int) -> list[str]:
@@ -147,7 +148,7 @@ def _round_text(samples: list[Sample], number: int, domains: int) -> str:
     )
 
 
-def _conclude(samples: list[Sample], domains: int) -> None:
+def _conclude(samples: list[Sample], domains: int, packages: Mapping[str, str]) -> None:
     cost = {method: _per_vm_ms(samples, method, domains) for method in (MODULE, LOOP, PLAYBOOK)}
     ratio, peer_ratio = cost[MODULE] / cost[LOOP], cost[PLAYBOOK] / cost[MODULE]
     rows = [
@@ -167,4 +168,5 @@ def _conclude(samples: list[Sample], domains: int) -> None:
             report.Bar("playbook looping virsh ÷ cdrom_media", peer_ratio, 15, is_floor=True),
         ],
         {"ms_per_vm": cost, "samples": [asdict(sample) for sample in samples]},
+        packages,
     )

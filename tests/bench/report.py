@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 from lab import paths
 
 RESULTS = paths.REPOSITORY / ".cache" / "bench"
+HYPERVISOR = ("libvirt-daemon", "qemu-system-x86")
+BROKER = ("rabbitmq-server",)
+_LIBRARIES = ("ansible-core", "pika")
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,23 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def versions(run: Callable[[str], str], *packages: str) -> dict[str, str]:
+    """The versions of Debian's packages, where ``run`` runs shell commands."""
+    lines = run(f"dpkg-query --show {' '.join(packages)}").splitlines()
+    return {package.partition(":")[0]: found for package, found in map(str.split, lines)}
+
+
 def conclude(
-    name: str, figures: Mapping[str, float], bars: Sequence[Bar], details: Mapping[str, Any]
+    name: str,
+    figures: Mapping[str, float],
+    bars: Sequence[Bar],
+    details: Mapping[str, Any],
+    packages: Mapping[str, str],
 ) -> None:
-    """Print how the bars stand and, as the last line, the figures; write all to ``.cache/bench/<name>.json``."""
+    """Print how the bars stand and, as the last line, the figures; write all to ``.cache/bench/<name>.json``.
+
+    A bar that is missed is told and no more. ``packages`` holds the `versions` of what was measured.
+    """
     rows = [
         [
             item.what,
@@ -60,22 +77,28 @@ def conclude(
         for item in bars
     ]
     print(table(["", "measured", "bar", ""], rows))
-    machine = {
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
     RESULTS.mkdir(parents=True, exist_ok=True)
     body = {
         "benchmark": name,
-        "machine": machine,
+        "machine": _machine(packages),
         "figures": figures,
         "bars": [{**asdict(item), "is_met": item.is_met} for item in bars],
         "details": details,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n")
     print("BENCH", name, *(f"{key}={_shown(value)}" for key, value in figures.items()), flush=True)
+
+
+def _machine(packages: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "cpus": os.cpu_count(),
+        "memory_mb": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 10**6,
+        "load": os.getloadavg(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "packages": dict(packages),
+    }
 
 
 def _shown(value: float) -> str:
