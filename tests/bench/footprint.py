@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the daemons cost: the agent in a real guest, and the relay with many VMs, idle and during an upgrade of all.
 
-Everything is real but the agents of the relay's VMs, which answer on the sockets in QEMU's place. Two spans are watched
-in which nothing happens: one without a relay, so that the agents' ports have nobody at the host's end, and one with it.
-Beside our agent run QEMU's own and a Python that does nothing. An installer is a process of its own and not counted.
+Everything is real but the agents of the relay's VMs, which answer on the sockets in QEMU's place. Four spans are watched
+in which nothing happens: without a relay, so that the agents' ports have nobody at the host's end, with it, after the
+upgrade, and when the relay was there and has gone. Beside our agent run QEMU's own and a Python that does nothing. An
+installer is a process of its own and not counted.
 
 The guest is emulated, so its processor seconds are many times those of a machine with KVM.
 """
@@ -13,6 +14,7 @@ The guest is emulated, so its processor seconds are many times those of a machin
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 import time
 from collections.abc import Mapping
@@ -87,10 +89,7 @@ class Bench:
 
     def watch_absent(self) -> None:
         """The agents while nobody is at the host's end of their ports."""
-        time.sleep(_SETTLE_SECONDS)
-        watch = Watch(self.guest.snapshot, self.in_guest)
-        time.sleep(self.seconds)
-        self._add("host absent", watch.end())
+        self._watch_idle("host absent", self.in_guest, {})
 
     def watch_present(self) -> None:
         """The agents while somebody is there, and the relay with all its VMs."""
@@ -103,13 +102,8 @@ class Bench:
             lambda: self.guest.said("session open") > 0, what="the guest's session", timeout=_SESSION_SECONDS
         )
         self.progress.say(f"sessions: {self.count + 1}")
-        time.sleep(_SETTLE_SECONDS)
-        guest = Watch(self.guest.snapshot, self.in_guest)
-        host = Watch(self._snapshot, {RELAY: self._pid("isolift-relay"), PYTHON: self._pid("bench-nothing")})
-        time.sleep(self.seconds)
-        found = host.end()
-        self._add("host present", guest.end())
-        self._add(f"{self.count + 1} VMs, idle", found)
+        on_host = {RELAY: self._pid("isolift-relay"), PYTHON: self._pid("bench-nothing")}
+        self._watch_idle("host present", self.in_guest, on_host)
 
     def watch_busy(self) -> None:
         """Our agent and the relay during an upgrade of all VMs, each of which must succeed."""
@@ -122,9 +116,15 @@ class Bench:
         self._add(f"{self.count + 1} upgrades", host.end())
         self._add("1 upgrade", guest.end())
 
+    def watch_after(self) -> None:
+        """Our agent and the relay once nothing is left to do, and then our agent alone, whose host has gone."""
+        agent = {AGENT: self.in_guest[AGENT]}
+        self._watch_idle("host present, upgraded", agent, {RELAY: self._pid("isolift-relay")})
+        self.host.run("systemctl stop isolift-relay.service")
+        self._watch_idle("host gone, upgraded", agent, {})
+
     def starts(self) -> dict[str, list[float]]:
         """Seconds that each takes to start on the host, several times."""
-        self.host.run("systemctl stop isolift-relay.service")
         agent = paths.on_node(paths.SHARED / NAME / "agent.pyz")
         names = ("port", "state_dir", "keys_dir", "mount_point", "work_dir", "control_socket")
         config = json.dumps({name: f"/run/bench-agent/{name}" for name in names})
@@ -133,16 +133,23 @@ class Bench:
             AGENT: f"python3 {agent} run --config /run/bench-agent/config.json",
             RELAY: f"python3 {vms.RELAY} --config {_CONFIG}",
             PYTHON: "python3 -c pass",
+            QEMU_AGENT: qemu_ga.listening(self._qemu_agent),
         }
-        words = " ".join(f'"{command}"' for command in commands.values())
+        words = shlex.join(commands.values())
         program = Path(__file__).with_name("start_time.py").read_text()
         found = json.loads(self.host.run(f"python3 - {_STARTS} {words}", stdin=program, timeout=300))
         return dict(zip(commands, found, strict=True))
 
-    def zipapps(self) -> dict[str, int]:
-        """The sizes in bytes of what is shipped."""
-        relay = int(self.host.run(f"stat --format=%s {vms.RELAY}"))
-        return {AGENT: (paths.SHARED / NAME / "agent.pyz").stat().st_size, RELAY: relay}
+    def sizes(self) -> dict[str, int]:
+        """The sizes in bytes of what is shipped: a zipapp, or QEMU's program without the libraries that it needs."""
+        files = {AGENT: paths.on_node(paths.SHARED / NAME / "agent.pyz"), RELAY: vms.RELAY}
+        files[QEMU_AGENT] = self._qemu_agent
+        return {name: int(self.host.run(f"stat --format=%s {file}")) for name, file in files.items()}
+
+    @property
+    def _qemu_agent(self) -> str:
+        """QEMU's agent, as the host sees it."""
+        return str(paths.on_node(qemu_ga.below(self.guest.layer)))
 
     def _play(self, name: str) -> None:
         """Run one of the collection's playbooks on the host, which is broker and compute node."""
@@ -163,6 +170,16 @@ class Bench:
     def _pid(self, unit: str) -> int:
         return int(self.host.run(f"systemctl show --property MainPID --value {unit}.service"))
 
+    def _watch_idle(self, situation: str, in_guest: Mapping[str, int], on_host: Mapping[str, int]) -> None:
+        """Watch processes for a span in which nothing happens."""
+        time.sleep(_SETTLE_SECONDS)
+        guest, host = Watch(self.guest.snapshot, in_guest), Watch(self._snapshot, on_host)
+        time.sleep(self.seconds)
+        found = host.end()
+        self._add(situation, guest.end())
+        if on_host:
+            self._add(f"{self.count + 1} VMs, idle{situation.removeprefix('host present')}", found)
+
     def _add(self, situation: str, found: dict[str, Usage]) -> None:
         self.rows += [Row(process, situation, usage) for process, usage in found.items()]
         self.progress.say(f"watched: {', '.join(found)} ({situation})")
@@ -181,56 +198,52 @@ def run(progress: Progress, *, count: int, seconds: int) -> None:
             bench.watch_absent()
             bench.watch_present()
             bench.watch_busy()
-            starts, sizes = bench.starts(), bench.zipapps()
+            bench.watch_after()
+            starts, sizes = bench.starts(), bench.sizes()
         finally:
             bench.guest.remove_files()
         packages = report.versions(host.run, *report.HYPERVISOR, *report.BROKER)
-    _conclude(bench.rows, starts, sizes, count, packages)
+    _conclude(bench.rows, {"vms": count, "start_s": starts, "bytes": sizes}, packages)
 
 
-def _conclude(
-    rows: list[Row],
-    starts: dict[str, list[float]],
-    sizes: dict[str, int],
-    count: int,
-    packages: Mapping[str, str],
-) -> None:
+def _conclude(rows: list[Row], details: Mapping[str, Any], packages: Mapping[str, str]) -> None:
     print(_usage_table(rows))
+    print(_start_table(details["start_s"], details["bytes"]))
+    agent, python = _idle(rows, AGENT), _idle(rows, PYTHON)
+    relay = _idle(rows, RELAY)
+    figures = {
+        "agent_rss_ratio": max(usage.resident_mib for usage in agent)
+        / max(usage.resident_mib for usage in python),
+        "agent_wakeups_per_min": max(usage.wakeups_per_min for usage in agent),
+        "agent_cpu_s_per_min": max(usage.cpu_s_per_min for usage in agent),
+        "relay_rss_mib": max(usage.resident_mib for usage in relay),
+        "relay_cpu_s_per_min": max(usage.cpu_s_per_min for usage in relay),
+        "relay_wakeups_per_min": max(usage.wakeups_per_min for usage in relay),
+    }
+    relay_vms = f"with {details['vms'] + 1} VMs"
+    bars = [
+        report.Bar(f"agent's memory ÷ {PYTHON}", figures["agent_rss_ratio"], 2.2),
+        report.Bar("agent's wake-ups in a minute", figures["agent_wakeups_per_min"], 2),
+        report.Bar("agent's CPU s in a minute", figures["agent_cpu_s_per_min"], 0.05),
+        report.Bar(f"relay's memory {relay_vms}, MiB", figures["relay_rss_mib"], 60),
+        report.Bar("relay's CPU s in a minute", figures["relay_cpu_s_per_min"], 0.1),
+    ]
+    print("of all idle spans, the worst")
+    report.conclude("footprint", figures, bars, {**details, "usage": [asdict(row) for row in rows]}, packages)
+
+
+def _idle(rows: list[Row], process: str) -> list[Usage]:
+    """What a process used in each span in which nothing happened; of Python, in the guest."""
+    situation = "VMs, idle" if process == RELAY else "host "
+    return [row.usage for row in rows if row.process == process and situation in row.situation]
+
+
+def _start_table(starts: Mapping[str, list[float]], sizes: Mapping[str, int]) -> str:
     lines = [
         [name, f"{1000 * median(seconds):.0f}", f"{sizes[name] / 1024:.0f}" if name in sizes else ""]
         for name, seconds in starts.items()
     ]
-    print(report.table(["", "start ms", "zipapp KiB"], lines))
-    idle = [row.usage for row in rows if row.process == AGENT and row.situation.startswith("host")]
-    python = max(
-        row.usage.resident_mib for row in rows if row.process == PYTHON and row.situation.startswith("host")
-    )
-    relay = next(row.usage for row in rows if row.process == RELAY)
-    ratio = max(usage.resident_mib for usage in idle) / python
-    wakeups = max(usage.wakeups_per_min for usage in idle)
-    report.conclude(
-        "footprint",
-        {
-            "agent_rss_ratio": ratio,
-            "agent_wakeups_per_min": wakeups,
-            "relay_rss_mib": relay.resident_mib,
-            "relay_cpu_s_per_min": relay.cpu_s_per_min,
-        },
-        [
-            report.Bar(f"agent's memory ÷ {PYTHON}", ratio, 2.2),
-            report.Bar("agent's wake-ups in a minute", wakeups, 2),
-            report.Bar("agent's CPU s in a minute", max(usage.cpu_s_per_min for usage in idle), 0.05),
-            report.Bar(f"relay's memory with {count + 1} VMs, MiB", relay.resident_mib, 60),
-            report.Bar("relay's CPU s in a minute", relay.cpu_s_per_min, 0.1),
-        ],
-        {
-            "vms": count,
-            "usage": [asdict(row) for row in rows],
-            "start_s": starts,
-            "zipapp_bytes": sizes,
-        },
-        packages,
-    )
+    return report.table(["", "start ms", "size KiB"], lines)
 
 
 def _usage_table(rows: list[Row]) -> str:

@@ -36,6 +36,8 @@ class BenchGuest:
     def __init__(self, host: ComputeHost) -> None:
         self.host = host
         self.guest = Guest(NAME, host.name, "is watched", Ending.SUCCEEDED)
+        self.layer = _FILES / "layer"
+        """What only this benchmark has in the guest."""
 
     def start(self, progress: Progress) -> None:
         """Make and boot it, and return when our agent was started in it.
@@ -79,18 +81,17 @@ class BenchGuest:
     def _write_boot_files(self, image: guest_image.GuestImage) -> None:
         """Kernel and initramfs with our agent, as the lab has them, and what only this benchmark needs."""
         mounts.remove_tree(_FILES)
-        layer = _FILES / "layer"
-        snapshot = layer / _SNAPSHOT
+        snapshot = self.layer / _SNAPSHOT
         snapshot.parent.mkdir(parents=True)
         shutil.copy(Path(__file__).parent / "snapshot.py", snapshot)
-        qemu_ga.install(self.host, layer)
+        qemu_ga.install(self.host, self.layer)
         agent = _FILES / "agent.pyz"
         guest_image.build_agent(agent)
         shutil.copyfile(image.kernel, _FILES / "vmlinuz")
         guest_image.write_initramfs(image, agent, _FILES / "initrd.img")
         with (_FILES / "initrd.img").open("ab") as stream:
             archive = CpioWriter(stream)
-            archive.tree(layer)
+            archive.tree(self.layer)
             archive.close()
 
 

@@ -20,12 +20,22 @@ PROGRAM = "/opt/qemu-ga/qemu-ga"
 COMMAND = f"env LD_LIBRARY_PATH=/opt/qemu-ga {PROGRAM} -m virtio-serial -p /dev/virtio-ports/{PORT} -t /run"
 
 
+def below(root: Path) -> Path:
+    """Where `install` puts the program."""
+    return root / PROGRAM.lstrip("/")
+
+
+def listening(program: str) -> str:
+    """A command for start_time.py: the agent on a socket, for want of a port, which is there once it has started."""
+    return f"{program} -m unix-listen -p {{ready}} -t /run"
+
+
 def install(host: ComputeHost, root: Path) -> None:
     """Put it and its libraries, as ``host`` has them, below ``root``.
 
     :raise LabError: the package cannot be downloaded.
     """
-    target = root / PROGRAM.lstrip("/")
+    target = below(root)
     target.parent.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=paths.RUN) as scratch:
         unpacked = Path(scratch, "unpacked")

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long daemons take to start: ``python3 start_time.py ROUNDS COMMAND...`` prints seconds for each, as JSON.
 
-A command is one word, split as a shell does. It has started when it tells systemd so or, if it never does, when it has
-ended.
+A command is one word, split as a shell does. It has started when it tells systemd so, when there is the file ``{ready}``
+that its words name, or, if it never does either, when it has ended.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 LONGEST_S = 60.0
+LOOK_S = 0.001
 
 
 def start(command: list[str]) -> float:
@@ -31,28 +33,33 @@ def start(command: list[str]) -> float:
         tempfile.TemporaryDirectory() as directory,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
     ):
-        path = f"{directory}/notify"
+        path, file = f"{directory}/notify", Path(directory, "ready")
         ready.bind(path)
+        words = [word.replace("{ready}", str(file)) for word in command]
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, env={**os.environ, "NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL
+            words, env={**os.environ, "NOTIFY_SOCKET": path}, stderr=subprocess.DEVNULL
         )
         try:
-            _wait(ready, process, command)
+            _wait(ready, process, file if words != command else None, words)
             return time.perf_counter() - began
         finally:
             process.terminate()
             process.wait(LONGEST_S)
 
 
-def _wait(ready: socket.socket, process: subprocess.Popen[bytes], command: list[str]) -> None:
+def _wait(
+    ready: socket.socket, process: subprocess.Popen[bytes], file: Path | None, words: list[str]
+) -> None:
+    give_up = time.monotonic() + LONGEST_S
     ended = os.pidfd_open(process.pid)
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(ready, selectors.EVENT_READ)
             selector.register(ended, selectors.EVENT_READ)
-            if not selector.select(LONGEST_S):
-                raise TimeoutError(f"{shlex.join(command)} did not start within {LONGEST_S:.0f} s")
+            while not selector.select(LOOK_S if file else LONGEST_S) and not (file and file.exists()):
+                if time.monotonic() > give_up:
+                    raise TimeoutError(f"{shlex.join(words)} did not start within {LONGEST_S:.0f} s")
     finally:
         os.close(ended)
 
