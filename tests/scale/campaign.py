@@ -237,7 +237,7 @@ def _tables(measured: Measured) -> Iterator[tuple[str, list[tuple[str, object]]]
     )
     yield (
         "stages, p50 and p99 in seconds",
-        [(name, f"{spread.p50_s:.2f}, {spread.p99_s:.2f}") for name, spread in account.stages.items()],
+        [(name, _shown(spread)) for name, spread in account.stages.items()],
     )
     yield (
         "journal, records and bytes",
@@ -247,6 +247,11 @@ def _tables(measured: Measured) -> Iterator[tuple[str, list[tuple[str, object]]]
             ("bytes to and from the broker, both ways", measured.wire_bytes),
         ],
     )
+
+
+def _shown(spread: journal.Spread) -> str:
+    unknown = f" ({spread.unknown} VMs unknown)" if spread.unknown else ""
+    return f"{spread.p50_s:.2f}, {spread.p99_s:.2f}{unknown}"
 
 
 def _figures(measured: Measured) -> dict[str, Any]:

@@ -27,10 +27,14 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Spread:
-    """Seconds within which half, and 99 of 100, of the VMs were through with a stage."""
+    """Seconds within which half, and 99 of 100, of the VMs were through with a stage.
+
+    ``unknown`` is how many more came to its end, of which the journal does not say when it began.
+    """
 
     p50_s: float
     p99_s: float
+    unknown: int = 0
 
 
 @dataclass
@@ -83,8 +87,15 @@ def account(bodies: Iterable[bytes]) -> Account:
     found.opened_at = times["opened"][""]
     found.outcomes = dict(outcomes)
     found.tallies = dict(tallies)
-    found.stages = {name: spread(_durations(times[begin], times[end])) for name, begin, end in STAGES}
+    found.stages = {name: _stage(times[begin], times[end]) for name, begin, end in STAGES}
     return found
+
+
+def _stage(begins: dict[str, float], ends: dict[str, float]) -> Spread:
+    """How long it took; by VM, and what has no VM began for all at once."""
+    known = [vm for vm in ends if vm in begins or "" in begins]
+    durations = [ends[vm] - begins.get(vm, begins.get("", 0.0)) for vm in known]
+    return spread(durations, unknown=len(ends) - len(known))
 
 
 def _name(message: Message) -> str:
@@ -96,12 +107,7 @@ def _name(message: Message) -> str:
     return payload.TYPE
 
 
-def _durations(begins: dict[str, float], ends: dict[str, float]) -> list[float]:
-    """Seconds by VM; what has no VM began for all at once."""
-    return [end - begins.get(vm, begins.get("", end)) for vm, end in ends.items()]
-
-
-def spread(durations: Sequence[float]) -> Spread:
+def spread(durations: Sequence[float], unknown: int = 0) -> Spread:
     """The median and the 99th percentile (nearest rank).
 
     :raises ValueError: there are no durations.
@@ -109,4 +115,5 @@ def spread(durations: Sequence[float]) -> Spread:
     if not durations:
         raise ValueError("no VM went through the stage")
     ordered = sorted(durations)
-    return Spread(*(ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99)))
+    p50_s, p99_s = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99))
+    return Spread(p50_s, p99_s, unknown)

@@ -48,6 +48,16 @@ def test_a_stage_that_no_vm_went_through_is_an_error() -> None:
         journal.spread([])
 
 
+def test_a_vm_whose_beginning_is_not_known_makes_no_stage_shorter() -> None:
+    streams = _Streams()
+    upgrade = history.write_campaigns(streams, [1], 30)[1]  # type: ignore[arg-type]
+    bodies = streams.bodies[journal_of(upgrade)]
+    requests = [body for body in bodies if b'"type":"request"' in body]
+    without_three = [body for body in bodies if body not in requests[:3]]
+    stages = journal.account(without_three).stages
+    assert {name: stage.unknown for name, stage in stages.items() if stage.unknown} == {"decision": 3}
+
+
 class _Streams:
     """Takes what is published, as the broker does."""
 
