@@ -34,7 +34,9 @@ def measure(vms: int, broker: BrokerHost) -> Floor:
         _end("controller", broker, settings.CONTROLLER_PASSWORD, vms) as controller,
     ):
         ends, of_broker = Meter([nodes.pid, controller.pid]), Meter([broker.pid])
-        assert controller.stdout
+        assert controller.stdin and controller.stdout
+        controller.stdin.write(b"go\n")
+        controller.stdin.flush()
         floor = Floor(float(controller.stdout.readline()), ends.usage().cpu_s, of_broker.usage().cpu_s)
         assert controller.wait(_STOP_S) == 0, "the floor's controller failed"
     return floor
@@ -43,7 +45,8 @@ def measure(vms: int, broker: BrokerHost) -> Floor:
 @contextmanager
 def _end(role: str, broker: BrokerHost, password: str, vms: int) -> Iterator[subprocess.Popen[bytes]]:
     """One end of the floor, ready; it is over afterwards."""
-    process = spawn("floor_end", role, broker.address, password, str(vms), stdout=subprocess.PIPE)
+    arguments = (role, broker.address, password, str(vms))
+    process = spawn("floor_end", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert process.stdout and process.stdout.readline() == b"ready\n", f"the floor's {role} did not start"
         yield process

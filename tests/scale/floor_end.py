@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One end of the floor: ``python3 -m scale.floor_end controller|nodes HOST PASSWORD VMS``.
 
-It prints a line when it is ready. Plain pika, and nothing of the product but the names of exchanges: 500 bytes a message, persistent,
-confirmed, at most 500 unconfirmed and 500 unacknowledged. Down go a start and a notification for each VM, through a queue for each
-node; up go a request, a confirmation and a result, into one stream. An end answers a message when it comes, as the campaign's ends
-do, and does nothing else with it.
+It prints a line when it is ready; the controller begins when it then reads one. Plain pika, and nothing of the product but the names
+of exchanges: 500 bytes a message, persistent, confirmed, at most 500 unconfirmed and 500 unacknowledged. Down go a start and a
+notification for each VM, through a queue for each node; up go a request, a confirmation and a result, into one stream. An end
+answers a message when it comes, as the campaign's ends do, and does nothing else with it.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ class Controller(End):
 
     def _start(self, _frame: object) -> None:
         print("ready", flush=True)
+        sys.stdin.readline()
         self._began = time.monotonic()
         for number in range(self._vms):
             self._send(START, b"%08d" % number)
