@@ -18,7 +18,7 @@ from ansible_collections.isolift.vm.plugins.module_utils import ids, topology
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
 from lab import network
 from lab.progress import Progress
-from scale import floor, journal, playbook, results
+from scale import floor, journal, playbook, results, settling
 from scale.broker_host import CONTROLLER, BrokerHost, broker_host
 from scale.emulator import Emulator, selection
 from scale.meter import Meter, Usage
@@ -184,6 +184,7 @@ def report(rounds: list[Round]) -> None:
     for title, rows in _tables(measured):
         print(f"\n{title}", flush=True)
         results.show(rows)
+    print(f"\n{settling.NOTE}")
     spread = ", ".join(f"{one.measured.wall_s:.1f} / {one.floor_s:.1f} = {one.ratio:.2f}" for one in rounds)
     print(f"\nseconds of each campaign and its floor, and their ratio\n  {spread}\n")
     results.save(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,8 @@ class Emulator:
         wait_until(self._is_connected, what=f"the sessions of {self._vms} agents", timeout=limit, every=0.5)
         self._broker.wait_for_routes(self._vms, limit)
         self.ramp_up_s = time.monotonic() - began
+        for process in (*self._guests, *self._relays):
+            process.send_signal(signal.SIGUSR1)
 
     def _start_guests(self, stack: ExitStack, file: Path) -> None:
         process = spawn(

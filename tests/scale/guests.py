@@ -4,7 +4,7 @@
 """A process full of emulated VMs: ``python3 -m scale.guests FILE``, where the file holds the nodes.
 
 Once all sockets listen it prints a line. Each line on standard input is answered with a line of JSON: how many agents have a session,
-and how many installations there were. It ends at the end of standard input.
+and how many installations there were. It ends at the end of standard input. SIGUSR1 tells it that all sessions are open.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
 from pathlib import Path
 
-from scale import fleet
+from scale import fleet, settling
 from scale.guest import Deeds, Guest
 
 
@@ -66,6 +67,7 @@ class Guests:
 
 def main() -> None:
     """The command line."""
+    signal.signal(signal.SIGUSR1, lambda _signal, _frame: settling.settle())
     Guests(fleet.load(Path(sys.argv[1]))).run(sys.stdin.fileno(), sys.stdout.fileno())
 
 

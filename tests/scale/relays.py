@@ -3,13 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process with the real relays of several nodes: ``python3 -m scale.relays CONFIG…``, one file of the relay's configuration for each.
 
-Each has its own shell, core, sockets and connection to the broker; they share an event loop. It ends with SIGTERM.
+Each has its own shell, core, sockets and connection to the broker; they share an event loop. It ends with SIGTERM. SIGUSR1 tells it
+that all sessions are open.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import secrets
 import signal
@@ -21,6 +21,7 @@ sys.modules["isolift_relay.domains"] = domains  # before the shell imports its o
 
 from isolift_relay.config import load
 from isolift_relay.shell import Shell
+from scale import settling
 
 
 async def relay(configs: list[str]) -> None:
@@ -29,6 +30,7 @@ async def relay(configs: list[str]) -> None:
     relays = [loop.create_task(Shell(load(config), secrets.token_hex(8)).run()) for config in configs]
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    loop.add_signal_handler(signal.SIGUSR1, settling.settle)
     await asyncio.wait([*relays, loop.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
     for task in relays:
         task.cancel()
@@ -40,9 +42,6 @@ async def relay(configs: list[str]) -> None:
 
 def main() -> None:
     """The command line."""
-    # A full collection looks at all that a process keeps, which is that of one node elsewhere: here it would cost each relay as
-    # many times more as there are others.
-    gc.set_threshold(*gc.get_threshold()[:2], 1_000_000)
     # Errors only: while hundreds of relays log in at once, RabbitMQ turns some away, and they try again.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("pika").setLevel(logging.CRITICAL)
