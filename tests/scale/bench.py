@@ -16,14 +16,14 @@ def main() -> int:
 
     from lab.errors import LabError
     from lab.interrupts import end_cleanly
-    from scale import campaign, peers, status
+    from scale import campaign, growth, peers, status
 
     end_cleanly()
     try:
         if arguments.name == "campaign":
             campaign.bench(arguments.vms)
         elif arguments.name == "growth":
-            campaign.growth()
+            growth.bench()
         elif arguments.name == "status":
             status.bench(arguments.campaigns, arguments.vms)
         else:

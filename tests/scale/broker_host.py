@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import report
 from integration.compute_host import ComputeHost, own_host
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import BrokerOptions
@@ -41,6 +42,10 @@ class BrokerHost:
         """How ``user`` reaches it."""
         passwords = {CONTROLLER: settings.CONTROLLER_PASSWORD, RELAY: settings.RELAY_PASSWORD}
         return BrokerOptions(self.address, PORT, VHOST, user, passwords[user], timeout=ANSWER_S)
+
+    def versions(self) -> dict[str, str]:
+        """The version of the package."""
+        return report.versions(self._host.run, *report.BROKER)
 
     def wait_for_routes(self, vms: int, timeout: float) -> None:
         """Wait until that many VMs are bound.

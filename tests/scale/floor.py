@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab import settings
+from lab.progress import Progress
 from scale.broker_host import BrokerHost
 from scale.emulator import spawn
 from scale.meter import Meter
@@ -40,6 +41,13 @@ def measure(vms: int, broker: BrokerHost) -> Floor:
         floor = Floor(float(controller.stdout.readline()), ends.usage().cpu_s, of_broker.usage().cpu_s)
         assert controller.wait(_STOP_S) == 0, "the floor's controller failed"
     return floor
+
+
+def tell(progress: Progress, vms: int, broker: BrokerHost) -> Floor:
+    """The same, with a line for who waits."""
+    found = measure(vms, broker)
+    progress.say(f"floor: the messages alone took {found.wall_s:.1f} s")
+    return found
 
 
 @contextmanager

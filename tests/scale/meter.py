@@ -25,10 +25,39 @@ class Usage:
     peak_mb: float
 
 
-def cpu_s(process: Path, *, children: bool = False) -> float:
+def cpu_s(process: Path, *, ended: bool = False) -> float:
     """Processor time of the process or thread whose directory in /proc is given, on request with that of children that have ended."""
     words = _stat(process)
-    return sum(map(int, words[11:15] if children else words[11:13])) / _TICKS
+    return sum(map(int, words[11:15] if ended else words[11:13])) / _TICKS
+
+
+def tree(root: int) -> list[int]:
+    """The process and all below it, parents first.
+
+    :raise FileNotFoundError: one has just ended; `ProcessLookupError` says the same.
+    """
+    found = [root]
+    for pid in found:
+        found += children(pid)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes that the process started itself and that have not ended.
+
+    :raise FileNotFoundError: it has just ended; `ProcessLookupError` says the same.
+    """
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def tree_cpu_s(root: int) -> float:
+    """Processor time of the process and all that were ever below it; the root must not have been waited for."""
+    while True:
+        try:
+            return sum(cpu_s(Path("/proc", str(pid)), ended=True) for pid in tree(root))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # one has just ended, and its parent has its time from now on
 
 
 def _began_at(process: Path) -> float:
@@ -63,7 +92,7 @@ class Meter:
         return Usage(self._cpu_s() - self._before, sum(map(peak_mb, self._processes)))
 
     def _cpu_s(self) -> float:
-        return sum(cpu_s(process, children=True) for process in self._processes)
+        return sum(cpu_s(process, ended=True) for process in self._processes)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab.waiting import wait_until
 from scale import preflight, tools
-from scale.meter import Meter
+from scale.meter import Meter, tree
 from scale.peer_ansible import Cost
 from scale.targets import PEER, TARGET, Targets
 from scale.tools import Unavailable
@@ -56,8 +56,8 @@ class Salt:
         """
         names = list(self._targets.directories)[:vms]
         self._targets.set_back()
-        master = Meter(_tree(self._master))
-        minions = Meter(pid for minion in self._minions for pid in _tree(minion))
+        master = Meter(tree(self._master))
+        minions = Meter(pid for minion in self._minions for pid in tree(minion))
         began, before = time.monotonic(), _cpu_of_children()
         command = f"sh {PEER / 'upgrade.sh'} {self._targets.parent}/{{{{ grains.id }}}} {TARGET}"
         answers = self._call(names, "cmd.run", command, "template=jinja")
@@ -128,15 +128,6 @@ def _start(stack: ExitStack, program: Path, directory: Path, kind: str, config: 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, 9)
     process.wait(10)
-
-
-def _tree(root: int) -> list[int]:
-    """The process and all below it."""
-    found = [root]
-    for pid in found:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
-    return found
 
 
 def _cpu_of_children() -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from lab.progress import Progress
-from scale import campaign, peer_ansible, peer_salt, results
+from scale import conduct, peer_ansible, peer_salt, results
 from scale.broker_host import BrokerHost, broker_host
 from scale.peer_ansible import Cost
 from scale.targets import Targets
@@ -86,10 +86,11 @@ def _ours(progress: Progress, vms: int, broker: BrokerHost) -> Column:
     for size in (vms, _OURS_TIMES * vms):
         with tempfile.TemporaryDirectory(prefix="isolift-scale-") as directory:
             targets = Targets(Path(directory), size)
-            measured = campaign.measure(progress, size, broker, targets.directories)
+            measured = conduct.measure(progress, size, broker, targets.directories)
             targets.require_upgraded()
-        between = measured.relays.cpu_s + measured.broker.cpu_s
-        costs.append(Cost(size, measured.run.wall_s, measured.run.cpu_s, measured.agents.cpu_s, between))
+        targets_cpu_s = measured.parts["agents"].cpu_s
+        between = measured.parts["relays"].cpu_s + measured.parts["broker"].cpu_s
+        costs.append(Cost(size, measured.run.wall_s, measured.run.cpu_s, targets_cpu_s, between))
     return Column(*costs)
 
 

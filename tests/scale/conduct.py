@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, the isolift.vm authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One campaign of emulated VMs, from the start to the last outcome, with all that its parts use."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.isolift.vm.plugins.module_utils import ids, topology
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
+from lab import network
+from lab.progress import Progress
+from scale import journal, playbook
+from scale.broker_host import CONTROLLER, BrokerHost
+from scale.emulator import Emulator, selection
+from scale.meter import Meter, Usage
+
+_DIGEST = "a" * 64
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One campaign. ``parts`` are all but the controller, between the same two instants as the wall.
+
+    ``wire_bytes`` are those between the broker and everybody else, both ways.
+    """
+
+    vms: int
+    ramp_up_s: float
+    run: playbook.Run
+    account: journal.Account
+    parts: Mapping[str, Usage]
+    wire_bytes: int
+    resume: playbook.Run
+
+    @property
+    def wall_s(self) -> float:
+        """From the beginning of upgrade_start to the end of upgrade_coordinate."""
+        return self.run.seconds(playbook.START, playbook.COORDINATE)
+
+    @property
+    def controller_cpu_s(self) -> float:
+        """Processor time of the controller's processes in that time."""
+        return self.run.cpu_between(playbook.START, playbook.COORDINATE)
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of all parts in that time."""
+        return self.controller_cpu_s + sum(usage.cpu_s for usage in self.parts.values())
+
+    @property
+    def callback_share(self) -> float:
+        """The callback's part of the campaign's time."""
+        return (self.run.callback_cpu_s + self.run.closing_s) / self.wall_s
+
+    @property
+    def resume_s(self) -> float:
+        """How long the coordinator took to read the finished campaign again, when no VM and no relay ran any more."""
+        return self.resume.seconds(playbook.COORDINATE, playbook.COORDINATE)
+
+    def figures(self) -> dict[str, Any]:
+        """All of it, without what the playbooks printed."""
+        figures = asdict(self)
+        for run in ("run", "resume"):
+            del figures[run]["output"]
+        return {**figures, "wall_s": self.wall_s, "cpu_s": self.cpu_s, "callback_share": self.callback_share}
+
+
+class _Meters:
+    """Meters of all parts but the controller, from the beginning of upgrade_start to the end of upgrade_coordinate."""
+
+    def __init__(self, emulator: Emulator, broker: BrokerHost) -> None:
+        self._pids = {"relays": emulator.relay_pids, "agents": emulator.guest_pids, "broker": [broker.pid]}
+        self._meters: dict[str, Meter] = {}
+        self.usage: dict[str, Usage] = {}
+
+    def heard(self, event: playbook.Event, _pid: int) -> None:
+        """An event of the play."""
+        if (event.task, event.what) == (playbook.START, playbook.BEGAN):
+            self._meters = {part: Meter(pids) for part, pids in self._pids.items()}
+        elif (event.task, event.what) == (playbook.COORDINATE, playbook.ENDED):
+            self.usage = {part: meter.usage() for part, meter in self._meters.items()}
+
+
+def measure(
+    progress: Progress, vms: int, broker: BrokerHost, directories: Mapping[str, Path] | None = None
+) -> Measured:
+    """Conduct one campaign of ``vms`` emulated VMs, and replay it.
+
+    :param directories: by VM name, if their components are real (see targets.py).
+    :raise AssertionError: not every VM was upgraded exactly once.
+    """
+    options = broker.options(CONTROLLER)
+    campaign = ids.campaign_id(time.time_ns() // 1_000_000, os.urandom(10))
+    with Emulator(vms, broker, directories) as emulator, tempfile.TemporaryDirectory() as directory:
+        progress.say(
+            f"{vms} VMs on {len(emulator.nodes)} nodes: sessions and routes in {emulator.ramp_up_s:.1f} s"
+        )
+        variables = {
+            "scale_campaign": campaign,
+            "scale_digest": _DIGEST,
+            "scale_selection": str(_write_selection(emulator, Path(directory))),
+        }
+        meters = _Meters(emulator, broker)
+        wire_bytes = _wire_bytes()
+        run = playbook.run(options, variables, heard=meters.heard)
+        wire_bytes = _wire_bytes() - wire_bytes
+        deeds = emulator.deeds()
+    progress.say(f"campaign: {run.seconds(playbook.START, playbook.COORDINATE):.1f} s")
+    resume = playbook.run(options, {"scale_campaign": campaign})
+    progress.say(f"replay: {resume.seconds(playbook.COORDINATE, playbook.COORDINATE):.1f} s")
+    with Broker(options) as connection:
+        account = journal.account(connection.read_all(topology.journal(campaign)))
+    assert deeds == {"sessions": vms, "installs": vms}, deeds
+    assert account.outcomes == {"succeeded": vms}, account.outcomes
+    return Measured(vms, emulator.ramp_up_s, run, account, meters.usage, wire_bytes, resume)
+
+
+def _write_selection(emulator: Emulator, directory: Path) -> Path:
+    file = directory / "selection.json"
+    file.write_text(json.dumps(selection(emulator.nodes)))
+    return file
+
+
+def _wire_bytes() -> int:
+    counters = Path("/sys/class/net", network.BRIDGE, "statistics")
+    return sum(int((counters / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
