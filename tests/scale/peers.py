@@ -15,14 +15,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
+from bench.report import Bar, conclude, table
+
 from lab.progress import Progress
-from scale import conduct, peer_ansible, peer_salt, results
+from scale import conduct, peer_ansible, peer_salt
 from scale.broker_host import BrokerHost, broker_host
 from scale.peer_ansible import Cost
 from scale.targets import Targets
 from scale.tools import Unavailable
 
+_OURS = "isolift.vm"
 _FORKS = (20, 50)
+_LEAST_RATIOS = {"Ansible": 100, "Salt": 5}
+"""How many times as much the controller of each is to use at least."""
+
 _OURS_TIMES = 11
 """Our larger size is so many times the smaller one: less would be lost in the noise of Ansible's start."""
 
@@ -67,7 +73,8 @@ def bench(vms: int) -> None:
     progress = Progress()
     columns: dict[str, Column] = {}
     with broker_host() as broker:
-        columns["isolift.vm"] = _ours(progress, vms, broker)
+        columns[_OURS] = _ours(progress, vms, broker)
+        packages = broker.versions()
     for forks in _FORKS:
         columns[f"Ansible, {forks} forks"] = _column(progress, vms, forks, peer_ansible.plain)
     try:
@@ -78,7 +85,7 @@ def bench(vms: int) -> None:
         columns["Salt"] = _salt(progress)
     except Unavailable as error:
         progress.say(f"no column for Salt: {error}")
-    _report(vms, columns)
+    _report(vms, columns, packages)
 
 
 def _ours(progress: Progress, vms: int, broker: BrokerHost) -> Column:
@@ -116,23 +123,37 @@ def _mean(costs: Sequence[Cost]) -> Cost:
     return Cost(costs[0].vms, mean("wall_s"), mean("controller_cpu_s"), mean("targets_cpu_s"))
 
 
-def _report(vms: int, columns: dict[str, Column]) -> None:
-    print(
-        "\nprocessor milliseconds for each VM: controller, between, target; seconds for the larger size",
-        flush=True,
-    )
-    results.show(
-        (
+def _report(vms: int, columns: dict[str, Column], packages: dict[str, str]) -> None:
+    print(f"\n{_table(columns)}\n", flush=True)
+    ours = columns[_OURS].controller_ms
+    ratios = {_key(name): one.controller_ms / ours for name, one in columns.items() if name != _OURS}
+    bars = [Bar(f"{_OURS}: controller's CPU ms per VM", ours, 2)]
+    bars += [
+        Bar(f"{name} ÷ {_OURS}", ratios[_key(name)], bound, is_floor=True)
+        for name in columns
+        for product, bound in _LEAST_RATIOS.items()
+        if name.startswith(product)
+    ]
+    figures = {"vms": vms, "controller_cpu_ms_per_vm": ours, **ratios}
+    conclude("peer", figures, bars, {name: asdict(one) for name, one in columns.items()}, packages)
+
+
+def _table(columns: dict[str, Column]) -> str:
+    rows = [
+        [
             name,
-            f"{one.controller_ms:8.2f} {one.between_ms:6.2f} {one.targets_ms:8.2f} {one.large.wall_s:7.1f} ({one.large.vms} VMs)",
-        )
+            f"{one.small.vms} → {one.large.vms}",
+            f"{one.controller_ms:.2f}",
+            f"{one.between_ms:.2f}",
+            f"{one.targets_ms:.2f}",
+            f"{one.large.wall_s:.1f}",
+        ]
         for name, one in columns.items()
-    )
-    results.save("peer", {name: asdict(one) for name, one in columns.items()})
-    ours = columns["isolift.vm"].controller_ms
-    ratios = {
-        f"{name.lower().replace(', ', '_').replace(' ', '_')}_ratio": one.controller_ms / ours
-        for name, one in columns.items()
-        if name != "isolift.vm"
-    }
-    results.close("peer", vms=vms, controller_cpu_ms_per_vm=ours, **ratios)
+    ]
+    heading = ["CPU ms for one VM more", "VMs", "controller", "between", "target", "s for the larger"]
+    note = "sizes differ: what takes little shows above the noise with many VMs only, and Salt's minions fill the memory"
+    return f"{table(heading, rows)}\n{note}"
+
+
+def _key(name: str) -> str:
+    return f"{name.lower().replace(', ', '_').replace(' ', '_')}_ratio"
