@@ -17,13 +17,14 @@ def main() -> int:
     from lab.errors import LabError
     from lab.interrupts import end_cleanly
     from scale import campaign, growth, peers, status
+    from scale.conduct import Case
 
     end_cleanly()
     try:
         if arguments.name == "campaign":
-            campaign.bench(arguments.vms)
+            campaign.bench(Case(arguments.vms, arguments.per_node))
         elif arguments.name == "growth":
-            growth.bench()
+            growth.bench(arguments.per_node)
         elif arguments.name == "status":
             status.bench(arguments.campaigns, arguments.vms)
         else:
@@ -37,9 +38,12 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
     verbs = parser.add_subparsers(dest="name", required=True)
-    verbs.add_parser("growth")
+    for name in ("campaign", "growth", "status", "peer"):
+        verbs.add_parser(name)
     for name in ("campaign", "status", "peer"):
-        verbs.add_parser(name).add_argument("--vms", type=int, required=True)
+        verbs.choices[name].add_argument("--vms", type=int, required=True)
+    for name in ("campaign", "growth"):
+        verbs.choices[name].add_argument("--per-node", type=int, required=True)
     verbs.choices["status"].add_argument("--campaigns", type=int, required=True)
     return parser
 

@@ -15,7 +15,8 @@ from bench.report import Bar, conclude, table
 from lab.progress import Progress
 from scale import floor, playbook, settling
 from scale.broker_host import broker_host
-from scale.conduct import Measured, measure
+from scale.conduct import Case, Measured, measure
+from scale.fleet import VMS_PER_NODE
 
 ROUNDS = 3
 """Campaigns that are timed, each between two floors: the machine's own pace may change from one minute to the next."""
@@ -57,7 +58,7 @@ class Round:
         }
 
 
-def bench(vms: int) -> None:
+def bench(case: Case) -> None:
     """The benchmark itself.
 
     :raise LabError: this machine does not allow it.
@@ -66,10 +67,10 @@ def bench(vms: int) -> None:
     rounds = []
     with broker_host() as broker:
         progress.say(f"broker: RabbitMQ on {broker.address}")
-        before = floor.tell(progress, vms, broker)
+        before = floor.tell(progress, case.vms, broker)
         for _round in range(ROUNDS):
-            measured = measure(progress, vms, broker)
-            after = floor.tell(progress, vms, broker)
+            measured = measure(progress, case, broker)
+            after = floor.tell(progress, case.vms, broker)
             rounds.append(Round(measured, (before, after)))
             before = after
         packages = broker.versions()
@@ -79,6 +80,7 @@ def bench(vms: int) -> None:
 def _report(rounds: list[Round], packages: dict[str, str]) -> None:
     """Print all figures of the round in the middle, and write those of all."""
     middle = rounds[len(rounds) // 2]
+    case = middle.measured.case
     for one in _tables(middle.measured):
         print(f"\n{one}", flush=True)
     print(f"\n{settling.NOTE}\n")
@@ -91,7 +93,9 @@ def _report(rounds: list[Round], packages: dict[str, str]) -> None:
         Bar("replay of the finished campaign, s", middle.measured.resume_s, 5),
         Bar("callback's share of the campaign's time", middle.measured.callback_share, 0.05),
     ]
-    print(f"the bars are for {BAR_VMS} VMs, the figures are of {middle.measured.vms}")
+    print(
+        f"the bars are for {BAR_VMS} VMs, {VMS_PER_NODE} on a node; the figures are of {case.vms}, {case.per_node} on a node"
+    )
     conclude("campaign", figures, bars, {"rounds": [one.figures() for one in rounds]}, packages)
 
 

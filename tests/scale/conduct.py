@@ -21,9 +21,18 @@ from lab.progress import Progress
 from scale import journal, playbook
 from scale.broker_host import CONTROLLER, BrokerHost
 from scale.emulator import Emulator, selection
+from scale.fleet import VMS_PER_NODE
 from scale.meter import Meter, Usage
 
 _DIGEST = "a" * 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A campaign of ``vms`` VMs, ``per_node`` of them on each node."""
+
+    vms: int
+    per_node: int = VMS_PER_NODE
 
 
 @dataclass(frozen=True)
@@ -33,13 +42,18 @@ class Measured:
     ``wire_bytes`` are those between the broker and everybody else, both ways.
     """
 
-    vms: int
+    case: Case
     ramp_up_s: float
     run: playbook.Run
     account: journal.Account
     parts: Mapping[str, Usage]
     wire_bytes: int
     resume: playbook.Run
+
+    @property
+    def vms(self) -> int:
+        """How many there were."""
+        return self.case.vms
 
     @property
     def wall_s(self) -> float:
@@ -91,16 +105,19 @@ class _Meters:
 
 
 def measure(
-    progress: Progress, vms: int, broker: BrokerHost, directories: Mapping[str, Path] | None = None
+    progress: Progress, case: Case, broker: BrokerHost, directories: Mapping[str, Path] | None = None
 ) -> Measured:
-    """Conduct one campaign of ``vms`` emulated VMs, and replay it.
+    """Conduct one campaign of emulated VMs, and replay it.
 
     :param directories: by VM name, if their components are real (see targets.py).
     :raise AssertionError: not every VM was upgraded exactly once.
     """
-    options = broker.options(CONTROLLER)
+    vms, options = case.vms, broker.options(CONTROLLER)
     campaign = ids.campaign_id(time.time_ns() // 1_000_000, os.urandom(10))
-    with Emulator(vms, broker, directories) as emulator, tempfile.TemporaryDirectory() as directory:
+    with (
+        Emulator(vms, case.per_node, broker, directories) as emulator,
+        tempfile.TemporaryDirectory() as directory,
+    ):
         progress.say(
             f"{vms} VMs on {len(emulator.nodes)} nodes: sessions and routes in {emulator.ramp_up_s:.1f} s"
         )
@@ -121,7 +138,7 @@ def measure(
         account = journal.account(connection.read_all(topology.journal(campaign)))
     assert deeds == {"sessions": vms, "installs": vms}, deeds
     assert account.outcomes == {"succeeded": vms}, account.outcomes
-    return Measured(vms, emulator.ramp_up_s, run, account, meters.usage, wire_bytes, resume)
+    return Measured(case, emulator.ramp_up_s, run, account, meters.usage, wire_bytes, resume)
 
 
 def _write_selection(emulator: Emulator, directory: Path) -> Path:

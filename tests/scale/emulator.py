@@ -48,13 +48,17 @@ def spawn(module: str, *arguments: str | Path, **options: Any) -> subprocess.Pop
 class Emulator:
     """``vms`` VMs and their relays, connected to a broker; to be used as a context manager.
 
+    :param per_node: how many of them a node has.
     :param directories: by VM name, if their components are real (see targets.py).
     :ivar nodes: the nodes with their VMs.
     :ivar ramp_up_s: how long it took until every VM had a session and was bound.
     """
 
-    def __init__(self, vms: int, broker: BrokerHost, directories: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self, vms: int, per_node: int, broker: BrokerHost, directories: Mapping[str, Path] | None = None
+    ) -> None:
         self._vms = vms
+        self._per_node = per_node
         self._directories = directories
         self._broker = broker
         self._stack = ExitStack()
@@ -97,7 +101,7 @@ class Emulator:
     def _start(self, stack: ExitStack) -> None:
         # Short, because the path of a unix socket may have no more than 107 bytes.
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="isolift-scale-")))
-        self.nodes = fleet.fleet(self._vms, directory / "vm", self._directories)
+        self.nodes = fleet.fleet(self._vms, directory / "vm", self._directories, self._per_node)
         shards = list(fleet.shards(self.nodes))
         for number, shard in enumerate(shards):
             file = directory / f"guests-{number}.json"

@@ -9,19 +9,19 @@ from bench.report import Bar, conclude, table
 
 from lab.progress import Progress
 from scale.broker_host import broker_host
-from scale.conduct import measure
+from scale.conduct import Case, measure
 
 SIZES = (1000, 10_000, 50_000)
 
 
-def bench() -> None:
+def bench(per_node: int) -> None:
     """The benchmark itself.
 
     :raise LabError: this machine does not allow it.
     """
     progress = Progress()
     with broker_host() as broker:
-        series = [measure(progress, vms, broker) for vms in SIZES]
+        series = [measure(progress, Case(vms, per_node), broker) for vms in SIZES]
         packages = broker.versions()
     small, middle, large = series
     kilobytes = (large.run.coordinator_mb - middle.run.coordinator_mb) * 1000 / (large.vms - middle.vms)

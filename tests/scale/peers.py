@@ -93,7 +93,7 @@ def _ours(progress: Progress, vms: int, broker: BrokerHost) -> Column:
     for size in (vms, _OURS_TIMES * vms):
         with tempfile.TemporaryDirectory(prefix="isolift-scale-") as directory:
             targets = Targets(Path(directory), size)
-            measured = conduct.measure(progress, size, broker, targets.directories)
+            measured = conduct.measure(progress, conduct.Case(size), broker, targets.directories)
             targets.require_upgraded()
         targets_cpu_s = measured.parts["agents"].cpu_s
         between = measured.parts["relays"].cpu_s + measured.parts["broker"].cpu_s
