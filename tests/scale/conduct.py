@@ -16,6 +16,7 @@ from typing import Any
 
 from ansible_collections.isolift.vm.plugins.module_utils import ids, topology
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
+from ansible_collections.isolift.vm.plugins.module_utils.report import LISTED_MOST
 from lab import network
 from lab.progress import Progress
 from scale import journal, playbook
@@ -24,15 +25,19 @@ from scale.emulator import Emulator, selection
 from scale.fleet import VMS_PER_NODE
 from scale.meter import Meter, Usage
 
+LINES_MOST = 60
+"""Most lines that a playbook prints in which every VM of a large campaign was upgraded."""
+
 _DIGEST = "a" * 64
 
 
 @dataclass(frozen=True)
 class Case:
-    """A campaign of ``vms`` VMs, ``per_node`` of them on each node."""
+    """A campaign of ``vms`` VMs, ``per_node`` of them on each node, shown as the callback's option ``live`` says."""
 
     vms: int
     per_node: int = VMS_PER_NODE
+    live: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def measure(
     """Conduct one campaign of emulated VMs, and replay it.
 
     :param directories: by VM name, if their components are real (see targets.py).
-    :raise AssertionError: not every VM was upgraded exactly once.
+    :raise AssertionError: not every VM was upgraded exactly once, or a summary was longer than people read.
     """
     vms, options = case.vms, broker.options(CONTROLLER)
     campaign = ids.campaign_id(time.time_ns() // 1_000_000, os.urandom(10))
@@ -128,7 +133,7 @@ def measure(
         }
         meters = _Meters(emulator, broker)
         wire_bytes = _wire_bytes()
-        run = playbook.run(options, variables, heard=meters.heard)
+        run = playbook.run(options, variables, {"ISOLIFT_RESULTS_LIVE": case.live}, meters.heard)
         wire_bytes = _wire_bytes() - wire_bytes
         deeds = emulator.deeds()
     progress.say(f"campaign: {run.seconds(playbook.START, playbook.COORDINATE):.1f} s")
@@ -138,6 +143,8 @@ def measure(
         account = journal.account(connection.read_all(topology.journal(campaign)))
     assert deeds == {"sessions": vms, "installs": vms}, deeds
     assert account.outcomes == {"succeeded": vms}, account.outcomes
+    is_summary = case.live == "auto" and vms > LISTED_MOST
+    assert run.lines <= LINES_MOST or not is_summary, run.output[-4000:]
     return Measured(case, emulator.ramp_up_s, run, account, meters.usage, wire_bytes, resume)
 
 
