@@ -109,8 +109,10 @@ class Seen:
     threads: dict[tuple[float, int], float] = field(default_factory=dict)
 
     def of_threads_since(self, start: float) -> float:
-        """Processor time of the threads that began at that Unix time or later."""
-        return sum(seconds for (began, _thread), seconds in self.threads.items() if began >= start)
+        """Processor time of the threads that began at that Unix time or later, as far as the kernel's ticks tell."""
+        return sum(
+            seconds for (began, _thread), seconds in self.threads.items() if began >= start - 2 / _TICKS
+        )
 
 
 class TreeWatch:
