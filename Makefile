@@ -53,8 +53,10 @@ bench-media: $(STAMPS)/runtime $(STAMPS)/collection ## compare changing discs in
 bench-footprint: $(STAMPS)/runtime $(STAMPS)/collection ## watch agent and relay, idle and busy: VMS=100 SECONDS=60
 	@$(PYTHON) tests/bench/bench.py footprint --vms $(or $(VMS),100) --seconds $(or $(SECONDS),60)
 
-bench-campaign: $(STAMPS)/runtime $(STAMPS)/collection ## time a campaign on emulated VMs: VMS=10000 PER_NODE=40, or GROWTH=1 for sizes up to 50000
-	@$(PYTHON) tests/scale/bench.py $(if $(GROWTH),growth,campaign --vms $(or $(VMS),10000)) --per-node $(or $(PER_NODE),40)
+CAMPAIGN := $(if $(PROFILE),profile,campaign) --vms $(or $(VMS),10000)
+
+bench-campaign: $(STAMPS)/$(if $(PROFILE),develop,runtime) $(STAMPS)/collection ## time a campaign on emulated VMs: VMS=10000 PER_NODE=40, or with PROFILE=1 or GROWTH=1
+	@$(PYTHON) tests/scale/bench.py $(if $(GROWTH),growth,$(CAMPAIGN)) --per-node $(or $(PER_NODE),40)
 
 bench-status: $(STAMPS)/runtime $(STAMPS)/collection ## find one upgrade among many campaigns: CAMPAIGNS=1000 VMS=1000
 	@$(PYTHON) tests/scale/bench.py status --campaigns $(or $(CAMPAIGNS),1000) --vms $(or $(VMS),1000)

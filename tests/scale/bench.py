@@ -16,13 +16,15 @@ def main() -> int:
 
     from lab.errors import LabError
     from lab.interrupts import end_cleanly
-    from scale import campaign, growth, peers, status
+    from scale import campaign, growth, peers, profiles, status
     from scale.conduct import Case
 
     end_cleanly()
     try:
         if arguments.name == "campaign":
             campaign.bench(Case(arguments.vms, arguments.per_node))
+        elif arguments.name == "profile":
+            profiles.bench(Case(arguments.vms, arguments.per_node))
         elif arguments.name == "growth":
             growth.bench(arguments.per_node)
         elif arguments.name == "status":
@@ -38,11 +40,11 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
     verbs = parser.add_subparsers(dest="name", required=True)
-    for name in ("campaign", "growth", "status", "peer"):
+    for name in ("campaign", "profile", "growth", "status", "peer"):
         verbs.add_parser(name)
-    for name in ("campaign", "status", "peer"):
+    for name in ("campaign", "profile", "status", "peer"):
         verbs.choices[name].add_argument("--vms", type=int, required=True)
-    for name in ("campaign", "growth"):
+    for name in ("campaign", "profile", "growth"):
         verbs.choices[name].add_argument("--per-node", type=int, required=True)
     verbs.choices["status"].add_argument("--campaigns", type=int, required=True)
     return parser

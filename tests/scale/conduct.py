@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,16 +93,23 @@ class Measured:
         return {**figures, "wall_s": self.wall_s, "cpu_s": self.cpu_s, "callback_share": self.callback_share}
 
 
+Observe = Callable[[playbook.Event, int, Emulator], None]
+"""Told of each event of the play when it comes, with ansible-playbook's process and the emulator."""
+
+
 class _Meters:
     """Meters of all parts but the controller, from the beginning of upgrade_start to the end of upgrade_coordinate."""
 
-    def __init__(self, emulator: Emulator, broker: BrokerHost) -> None:
+    def __init__(self, emulator: Emulator, broker: BrokerHost, observe: Observe) -> None:
+        self._emulator = emulator
+        self._observe = observe
         self._pids = {"relays": emulator.relay_pids, "agents": emulator.guest_pids, "broker": [broker.pid]}
         self._meters: dict[str, Meter] = {}
         self.usage: dict[str, Usage] = {}
 
-    def heard(self, event: playbook.Event, _pid: int) -> None:
+    def heard(self, event: playbook.Event, pid: int) -> None:
         """An event of the play."""
+        self._observe(event, pid, self._emulator)
         if (event.task, event.what) == (playbook.START, playbook.BEGAN):
             self._meters = {part: Meter(pids) for part, pids in self._pids.items()}
         elif (event.task, event.what) == (playbook.COORDINATE, playbook.ENDED):
@@ -110,7 +117,11 @@ class _Meters:
 
 
 def measure(
-    progress: Progress, case: Case, broker: BrokerHost, directories: Mapping[str, Path] | None = None
+    progress: Progress,
+    case: Case,
+    broker: BrokerHost,
+    directories: Mapping[str, Path] | None = None,
+    observe: Observe = lambda _event, _pid, _emulator: None,
 ) -> Measured:
     """Conduct one campaign of emulated VMs, and replay it.
 
@@ -131,7 +142,7 @@ def measure(
             "scale_digest": _DIGEST,
             "scale_selection": str(_write_selection(emulator, Path(directory))),
         }
-        meters = _Meters(emulator, broker)
+        meters = _Meters(emulator, broker, observe)
         wire_bytes = _wire_bytes()
         run = playbook.run(options, variables, {"ISOLIFT_RESULTS_LIVE": case.live}, meters.heard)
         wire_bytes = _wire_bytes() - wire_bytes

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_TOLERANCE_S = 2 / _TICKS
 _BOOTED_AT = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 SAMPLE_S = 0.2
 
@@ -49,6 +50,11 @@ def children(pid: int) -> list[int]:
     """
     threads = Path(f"/proc/{pid}/task").iterdir()
     return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def children_since(pid: int, start: float) -> list[int]:
+    """The `children` of the process that began at that Unix time or later, as far as the kernel's ticks tell."""
+    return [child for child in children(pid) if _began_at(Path("/proc", str(child))) >= start - _TOLERANCE_S]
 
 
 def tree_cpu_s(root: int) -> float:
@@ -111,7 +117,7 @@ class Seen:
     def of_threads_since(self, start: float) -> float:
         """Processor time of the threads that began at that Unix time or later, as far as the kernel's ticks tell."""
         return sum(
-            seconds for (began, _thread), seconds in self.threads.items() if began >= start - 2 / _TICKS
+            seconds for (began, _thread), seconds in self.threads.items() if began >= start - _TOLERANCE_S
         )
 
 

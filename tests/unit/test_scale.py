@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scale import fleet, history, journal
+from scale import fleet, history, journal, profiles
 
 from ansible_collections.isolift.vm.plugins.module_utils import history as product_history
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Publication
@@ -56,6 +56,11 @@ def test_a_vm_whose_beginning_is_not_known_makes_no_stage_shorter() -> None:
     without_three = [body for body in bodies if body not in requests[:3]]
     stages = journal.account(without_three).stages
     assert {name: stage.unknown for name, stage in stages.items() if stage.unknown} == {"decision": 3}
+
+
+def test_a_profile_counts_a_function_by_itself_wherever_it_was_called_from() -> None:
+    stacks = ["main (a.py);fold (b.py) 3", "main (a.py);decide (c.py);fold (b.py) 4", "main (a.py) 1"]
+    assert profiles.self_times(stacks) == {"fold (b.py)": 7, "main (a.py)": 1}
 
 
 class _Streams:
