@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,10 @@ class BrokerHost:
     def versions(self) -> dict[str, str]:
         """The version of the package."""
         return report.versions(self._host.run, *report.BROKER)
+
+    def ctl(self, *words: str) -> str:
+        """What rabbitmqctl says."""
+        return self._host.run(shlex.join(["rabbitmqctl", "--quiet", *words]))
 
     def wait_for_routes(self, vms: int, timeout: float) -> None:
         """Wait until that many VMs are bound.

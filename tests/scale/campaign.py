@@ -168,7 +168,11 @@ def _tables(measured: Measured) -> Iterator[str]:
     tallies = [[name, str(tally.records), str(tally.bytes)] for name, tally in account.tallies.items()]
     sums = ["all records", str(account.records), str(account.bytes)]
     yield table(["journal", "records", "bytes"], [*tallies, sums])
-    yield f"bytes to and from the broker, both ways: {measured.wire_bytes}"
+    flows = [[name, str(flow.messages), str(flow.bytes)] for name, flow in measured.flows.items()]
+    yield table(["who to whom", "messages", "bytes"], flows)
+    counted = measured.counted
+    acknowledged = counted.acknowledged_streams + counted.acknowledged_queues
+    yield f"the broker confirmed {counted.confirmed} messages and had {acknowledged} acknowledged"
 
 
 def _parts_table(measured: Measured) -> str:

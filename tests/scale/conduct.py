@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.isolift.vm.plugins.module_utils import ids, topology
-from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions, Delivery
 from ansible_collections.isolift.vm.plugins.module_utils.report import LISTED_MOST
-from lab import network
 from lab.progress import Progress
-from scale import journal, playbook
+from scale import journal, playbook, traffic
 from scale.broker_host import CONTROLLER, BrokerHost
 from scale.emulator import Emulator, selection
 from scale.fleet import VMS_PER_NODE
@@ -44,7 +43,7 @@ class Case:
 class Measured:
     """One campaign. ``parts`` are all but the controller, between the same two instants as the wall.
 
-    ``wire_bytes`` are those between the broker and everybody else, both ways.
+    ``flows`` holds who sent how much to whom, and ``counted`` what the broker counted (see traffic.py).
     """
 
     case: Case
@@ -52,7 +51,8 @@ class Measured:
     run: playbook.Run
     account: journal.Account
     parts: Mapping[str, Usage]
-    wire_bytes: int
+    flows: Mapping[str, traffic.Flow]
+    counted: traffic.Counted
     resume: playbook.Run
 
     @property
@@ -143,20 +143,21 @@ def measure(
             "scale_selection": str(_write_selection(emulator, Path(directory))),
         }
         meters = _Meters(emulator, broker, observe)
-        wire_bytes = _wire_bytes()
+        before, ports_before = traffic.count(broker), emulator.deeds()
         run = playbook.run(options, variables, {"ISOLIFT_RESULTS_LIVE": case.live}, meters.heard)
-        wire_bytes = _wire_bytes() - wire_bytes
-        deeds = emulator.deeds()
+        deeds, counted = emulator.deeds(), traffic.count(broker) - before
     progress.say(f"campaign: {run.seconds(playbook.START, playbook.COORDINATE):.1f} s")
     resume = playbook.run(options, {"scale_campaign": campaign})
     progress.say(f"replay: {resume.seconds(playbook.COORDINATE, playbook.COORDINATE):.1f} s")
-    with Broker(options) as connection:
-        account = journal.account(connection.read_all(topology.journal(campaign)))
-    assert deeds == {"sessions": vms, "installs": vms}, deeds
+    records = _read(options, topology.journal(campaign))
+    account = journal.account(record.body for record in records)
+    assert deeds["sessions"] == deeds["installs"] == vms, deeds
     assert account.outcomes == {"succeeded": vms}, account.outcomes
     is_summary = case.live == "auto" and vms > LISTED_MOST
     assert run.lines <= LINES_MOST or not is_summary, run.output[-4000:]
-    return Measured(case, emulator.ramp_up_s, run, account, meters.usage, wire_bytes, resume)
+    ports = {name: number - ports_before[name] for name, number in deeds.items()}
+    flows = traffic.flows(counted, traffic.of_relays(records), ports)
+    return Measured(case, emulator.ramp_up_s, run, account, meters.usage, flows, counted, resume)
 
 
 def _write_selection(emulator: Emulator, directory: Path) -> Path:
@@ -165,6 +166,11 @@ def _write_selection(emulator: Emulator, directory: Path) -> Path:
     return file
 
 
-def _wire_bytes() -> int:
-    counters = Path("/sys/class/net", network.BRIDGE, "statistics")
-    return sum(int((counters / name).read_text()) for name in ("rx_bytes", "tx_bytes"))
+def _read(options: BrokerOptions, stream: str) -> list[Delivery]:
+    """Every record that the stream holds now, and in which message it was."""
+    found: list[Delivery] = []
+    with Broker(options) as broker:
+        last = broker.read(stream)
+        while not found or found[-1].offset < last:
+            found += broker.poll(options.timeout)
+    return found

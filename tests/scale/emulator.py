@@ -88,7 +88,7 @@ class Emulator:
         self._stack.close()
 
     def deeds(self) -> dict[str, int]:
-        """``sessions``: how many agents have one; ``installs``: how many installations there were."""
+        """``sessions``: how many agents have one; the rest is what the guests did (see guest.py)."""
         sums: dict[str, int] = {}
         for process in self._guests:
             assert process.stdin and process.stdout

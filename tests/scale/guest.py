@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isolift_agent import events
-from isolift_agent.channel import Channel
+from isolift_agent.channel import Channel, OpenPort
 from isolift_agent.clock import HostClock
 from isolift_agent.events import Effect, Event
 from isolift_agent.lifecycle import handle
@@ -48,9 +48,34 @@ _ARRIVALS = select.EPOLLIN | select.EPOLLET
 
 @dataclass
 class Deeds:
-    """What some guests did."""
+    """What some guests did, and how many lines and bytes went over their ports."""
 
     installs: int = 0
+    sent: int = 0
+    sent_bytes: int = 0
+    heard: int = 0
+    heard_bytes: int = 0
+
+
+class CountedChannel(Channel):
+    """A port on which is counted what goes over it."""
+
+    def __init__(self, open_port: OpenPort, epoll: select.epoll, deeds: Deeds) -> None:
+        super().__init__(open_port, epoll)
+        self._deeds = deeds
+
+    def ready(self, events: int) -> list[bytes]:
+        """As the agent's."""
+        lines = super().ready(events)
+        self._deeds.heard += len(lines)
+        self._deeds.heard_bytes += sum(map(len, lines)) + len(lines)
+        return lines
+
+    def send(self, line: bytes) -> None:
+        """As the agent's."""
+        super().send(line)
+        self._deeds.sent += 1
+        self._deeds.sent_bytes += len(line)
 
 
 class PretendedComponent:
@@ -127,7 +152,7 @@ class Guest:
             self._epoll.modify(self._listener, _ARRIVALS)  # tells again of a relay that waits
 
     def _new_link(self) -> Link:
-        return Link(Channel(self._accept, self._epoll), self._hello)
+        return Link(CountedChannel(self._accept, self._epoll, self._deeds), self._hello)
 
     def _accept(self) -> int:
         connection, _address = self._listener.accept()

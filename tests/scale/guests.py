@@ -4,7 +4,7 @@
 """A process full of emulated VMs: ``python3 -m scale.guests FILE``, where the file holds the nodes.
 
 Once all sockets listen it prints a line. Each line on standard input is answered with a line of JSON: how many agents have a session,
-and how many installations there were. It ends at the end of standard input. SIGUSR1 tells it that all sessions are open.
+how many installations there were and what went over the ports. It ends at the end of standard input. SIGUSR1 tells it that all sessions are open.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from scale import fleet, settling
@@ -62,7 +63,7 @@ class Guests:
 
     def _answer(self) -> bytes:
         sessions = sum(guest.open for guest in self._listeners.values())
-        return json.dumps({"sessions": sessions, "installs": self._deeds.installs}).encode() + b"\n"
+        return json.dumps({"sessions": sessions, **asdict(self._deeds)}).encode() + b"\n"
 
 
 def main() -> None:

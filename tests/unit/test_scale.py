@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scale import fleet, history, journal, profiles
+from scale import fleet, history, journal, profiles, traffic
 
 from ansible_collections.isolift.vm.plugins.module_utils import history as product_history
-from ansible_collections.isolift.vm.plugins.module_utils.broker import Publication
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Delivery, Publication
 from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal as journal_of
 
@@ -61,6 +61,17 @@ def test_a_vm_whose_beginning_is_not_known_makes_no_stage_shorter() -> None:
 def test_a_profile_counts_a_function_by_itself_wherever_it_was_called_from() -> None:
     stacks = ["main (a.py);fold (b.py) 3", "main (a.py);decide (c.py);fold (b.py) 4", "main (a.py) 1"]
     assert profiles.self_times(stacks) == {"fold (b.py)": 7, "main (a.py)": 1}
+
+
+def test_a_message_counts_once_however_many_records_it_holds() -> None:
+    streams = _Streams()
+    upgrade = history.write_campaigns(streams, [1], 30)[1]  # type: ignore[arg-type]
+    bodies = streams.bodies[journal_of(upgrade)]
+    of_controller = 30 + len(("opened", "selected", "sealed", "claim", "closed"))
+    each_alone = [Delivery("s", number, body) for number, body in enumerate(bodies)]
+    assert traffic.of_relays(each_alone) == len(bodies) - of_controller
+    requests = [body for body in bodies if b'"type":"request"' in body]
+    assert traffic.of_relays([Delivery("s", 7, body) for body in requests]) == 1
 
 
 class _Streams:
