@@ -90,7 +90,8 @@ class Measured:
         figures = asdict(self)
         for run in ("run", "resume"):
             del figures[run]["output"]
-        return {**figures, "wall_s": self.wall_s, "cpu_s": self.cpu_s, "callback_share": self.callback_share}
+        names = ("wall_s", "cpu_s", "controller_cpu_s", "callback_share", "resume_s")
+        return {**figures, **{name: getattr(self, name) for name in names}}
 
 
 Observe = Callable[[playbook.Event, int, Emulator], None]
