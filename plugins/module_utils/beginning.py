@@ -19,8 +19,7 @@ from .conditions import Conditions
 from .coordinator import Coordinator, rehearse
 from .media import parse_path
 from .overlap import require_free
-from .records import Opened
-from .states import State
+from .records import Opened, Row
 from .upgrade import INELIGIBLE_REASONS
 
 PERMIT_LEAST_S = 2 * SKEW_S
@@ -79,17 +78,12 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     conditions = Conditions(arguments["conditions"])
     conditions.require_known_facts()
     opened = opened_from(arguments, host, time.time())
-    rows = [(vm["vm"], vm["name"], vm["node"]) for vm in arguments["vms"]]
+    rows = [_row(vm) for vm in arguments["vms"]]
     rehearse(arguments["campaign_id"], opened, rows)
-    endings = [
-        (vm["vm"], State.INELIGIBLE, "selection", vm["reason"])
-        for vm in arguments["vms"]
-        if vm["reason"] in INELIGIBLE_REASONS
-    ]
     warnings: list[str] = []
     with Broker(BrokerOptions.from_arguments(arguments)) as broker:
         if arguments["overlap"] == "refuse":
-            require_free(broker, [vm for vm, _name, _node in rows], time.time())
+            require_free(broker, [row.vm for row in rows], time.time())
         if not check_mode:
             coordinator = Coordinator(broker, arguments["campaign_id"], os.urandom(8).hex(), host)
             try:
@@ -100,7 +94,6 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                     f"isolift.vm.upgrade -e campaign_id={arguments['campaign_id']} goes on with it, or says that it was never begun"
                 ) from error
             try:
-                coordinator.end(endings)
                 coordinator.settle(conditions.judge)
             except BrokerLost as error:
                 warnings.append(
@@ -111,6 +104,12 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "changed": True,
         "campaign_id": arguments["campaign_id"],
         "deadline": opened.deadline,
-        "selected": len(arguments["vms"]),
-        "started": len(arguments["vms"]) - len(endings),
+        "selected": len(rows),
+        "started": sum(not row.unfit for row in rows),
     }
+
+
+def _row(vm: dict[str, str]) -> Row:
+    """A selected VM as the journal lists it. What else is known against it may pass: the relay tries again."""
+    unfit = vm["reason"] if vm["reason"] in INELIGIBLE_REASONS else ""
+    return Row(vm["vm"], vm["name"], vm["node"], unfit)

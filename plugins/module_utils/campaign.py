@@ -84,19 +84,12 @@ class Campaign(Fold):
 
     def opening(self, opened: Opened, vms: list[Row], now: float) -> list[Message]:
         """The records that begin a campaign: opened, selected, sealed."""
-        seal = Sealed(count=len(vms), digest=selection_digest(vm for vm, _name, _node in vms))
+        seal = Sealed(count=len(vms), digest=selection_digest((row.vm, row.unfit) for row in vms))
         return [self.record(payload, now) for payload in (opened, *chunks(vms), seal)]
 
     def claim(self, host: str, now: float) -> Message:
         """The record with which this coordinator claims the epoch after the highest seen."""
         return self.record(Claim(nonce=self._nonce, host=host), now, epoch=self.epoch + 1)
-
-    def end(self, vm: str, outcome: State, stage: str, reason: str, now: float) -> Message:
-        """The record that ends the upgrade of ``vm`` by this coordinator's decision."""
-        upgrade = self.upgrades[vm]
-        ended = Ended(nonce=self._nonce, outcome=outcome.value, stage=stage, reason=reason[:300])
-        upgrade.pending_decision = True
-        return self.record(ended, now, upgrade)
 
     def present(self, vm: str) -> None:
         """The agent of ``vm`` said hello, perhaps to another relay than before: it is asked how it is, and what it did not
@@ -169,14 +162,21 @@ class Campaign(Fold):
     def _decide_one(self, upgrade: Upgrade, now: float, judge: Judge) -> list[Effect]:
         ending = self._ending(upgrade, now)
         if ending is not None:
-            return [Append(self.end(upgrade.vm, *ending, now))]
+            return [self._end(upgrade, *ending, now)]
         if upgrade.cancelling and upgrade.state is not State.INSTALLING:
             return self._repeated(upgrade, now, self._cancel)
         question = self._question(upgrade, now)
         return question + self._next_step(upgrade, now, judge, bool(question))
 
+    def _end(self, upgrade: Upgrade, outcome: State, stage: str, reason: str, now: float) -> Effect:
+        upgrade.pending_decision = True
+        ended = Ended(nonce=self._nonce, outcome=outcome.value, stage=stage, reason=reason[:300])
+        return Append(self.record(ended, now, upgrade))
+
     def _ending(self, upgrade: Upgrade, now: float) -> tuple[State, str, str] | None:
         """(outcome, stage, reason), if it is time for the coordinator to end the upgrade."""
+        if upgrade.unfit:
+            return State.INELIGIBLE, "selection", upgrade.unfit
         if upgrade.lost:
             return (
                 State.INTERRUPTED,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from typing import Callable, Iterable
+from typing import Callable
 
 from .broker import Broker, Publication
 from .broker_errors import BrokerError, BrokerLost
@@ -20,7 +20,6 @@ from .campaign_errors import CampaignError, CampaignLost
 from .history import campaigns_of
 from .ids import campaign_time
 from .records import RECORDS, Opened, Row
-from .states import State
 from .topology import CAMPAIGNS, JOURNAL_EXCHANGE, VM_EXCHANGE, coordinator_queue, journal
 from .wire import MESSAGES, Message, WireError, decode, encode
 
@@ -121,13 +120,6 @@ class Coordinator:
                 f"(epoch {campaign.epoch})"
             )
 
-    def end(self, endings: Iterable[tuple[str, State, str, str]]) -> None:
-        """Journal outcomes that are known already: rows of (VM, outcome, stage, reason)."""
-        now = time.time()
-        self._append(
-            [self.campaign.end(vm, outcome, stage, reason, now) for vm, outcome, stage, reason in endings]
-        )
-
     def settle(self, judge: Judge) -> None:
         """Perform what is due now and wait for nothing else."""
         self._perform(self.campaign.decide(time.time(), judge))
@@ -212,7 +204,7 @@ def rehearse(campaign_id: str, opened: Opened, vms: list[Row]) -> None:
         campaign_time(campaign_id)
     except ValueError as error:
         raise CampaignError(str(error)) from error
-    ids = [vm for vm, _name, _node in vms]
+    ids = [row.vm for row in vms]
     odd = [vm for vm in ids if not _UUID.fullmatch(vm)]
     if odd:
         raise CampaignError(f"not UUIDs of VMs, in lower case: {', '.join(odd)[:300]}")

@@ -19,6 +19,7 @@ from .records import (
     Held,
     Notified,
     Opened,
+    Row,
     Sealed,
     Selected,
     selection_digest,
@@ -95,12 +96,12 @@ class Fold:
     def _apply_selected(self, payload: Selected, at: float) -> None:
         if self.sealed:
             return
-        for row in payload.vms:
-            if len(row) != 3 or row[0] in self.upgrades:
+        for columns in payload.vms:
+            if len(columns) != len(Row._fields) or columns[0] in self.upgrades:
                 continue
-            vm, name, node = row
+            row = Row(*columns)
             try:
-                self.upgrades[vm] = Upgrade(vm, name, node, upgrade_id(self.campaign_id, vm, ATTEMPT), at)
+                self.upgrades[row.vm] = Upgrade(row, upgrade_id(self.campaign_id, row.vm, ATTEMPT), at)
             except ValueError:
                 self.strays += 1  # not a UUID; the seal will not match
 
@@ -110,7 +111,8 @@ class Fold:
         if self.opened is None:
             self.problem = "the journal does not begin with the campaign's opening"
             return
-        if payload.count != len(self.upgrades) or payload.digest != selection_digest(self.upgrades):
+        selection = ((one.vm, one.unfit) for one in self.upgrades.values())
+        if payload.count != len(self.upgrades) or payload.digest != selection_digest(selection):
             listed = f"the journal's selection ({len(self.upgrades)} VMs)"
             self.problem = f"{listed} is not the one that was sealed ({payload.count} VMs)"
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Iterable, Iterator, Sequence, Tuple
+from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from .wire import MESSAGES, Payload, integer, number, registry, rows, text, texts
 
@@ -54,12 +54,21 @@ class Opened(Payload):
     failures: tuple[str, ...] = field(default=FAILURES, metadata=texts(16, 16))
 
 
+class Row(NamedTuple):
+    """A selected VM: its UUID, its domain's name, its compute node, and why it cannot be upgraded; nothing if it can."""
+
+    vm: str
+    name: str
+    node: str
+    unfit: str = ""
+
+
 @dataclass(frozen=True)
 class Selected(Payload):
-    """Up to `CHUNK` selected VMs, each a row (VM UUID, domain name, compute node)."""
+    """Up to `CHUNK` selected VMs, each as a `Row`."""
 
     TYPE = "selected"
-    vms: tuple[tuple[str, str, str], ...] = field(metadata=rows(CHUNK, 3, 255))
+    vms: tuple[Row, ...] = field(metadata=rows(CHUNK, len(Row._fields), 255))
 
 
 @dataclass(frozen=True)
@@ -143,8 +152,6 @@ RECORDS = {
 }
 """Every type that a journal may hold, for `wire.decode`."""
 
-Row = Tuple[str, str, str]
-
 
 def chunks(vms: Sequence[Row]) -> Iterator[Selected]:
     """The selection as records of at most `CHUNK` rows and `CHUNK_BYTES` bytes."""
@@ -161,7 +168,7 @@ def chunks(vms: Sequence[Row]) -> Iterator[Selected]:
         yield Selected(vms=tuple(chunk))
 
 
-def selection_digest(vms: Iterable[str]) -> str:
-    """SHA-256 over the sorted UUIDs of the selected VMs, one a line."""
-    lines: list[str] = sorted(vms)
-    return hashlib.sha256("\n".join(lines).encode("ascii", "replace")).hexdigest()
+def selection_digest(vms: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over the selected VMs in the order of their UUIDs, one a line: the UUID, and why it cannot be upgraded."""
+    lines = sorted(f"{vm} {unfit}" for vm, unfit in vms)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "replace")).hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from .records import Ended, Held, Notified
+from .records import Ended, Held, Notified, Row
 from .states import FINAL, GUEST_OUTCOMES, TRANSITIONS, Event, State
 from .wire import (
     Confirmation,
@@ -45,6 +45,7 @@ REFUSALS_BORNE = 2
 class Upgrade:
     """One VM in one campaign.
 
+    :ivar unfit: why it cannot be upgraded, as it was known when it was selected; empty if nothing was known against it.
     :ivar stage: where it ended.
     :ivar reason: why it ended so, is held, or was not reached last.
     :ivar result: the agent's own report, if it sent one; ``late_result`` is one that came after the outcome.
@@ -84,15 +85,14 @@ class Upgrade:
         "stage",
         "state",
         "tries",
+        "unfit",
         "unknown",
         "upgrade_id",
         "vm",
     )
 
-    def __init__(self, vm: str, name: str, node: str, upgrade_id: str, since: float) -> None:
-        self.vm = vm
-        self.name = name
-        self.node = node
+    def __init__(self, row: Row, upgrade_id: str, since: float) -> None:
+        self.vm, self.name, self.node, self.unfit = row
         self.upgrade_id = upgrade_id
         self.state = State.PENDING
         self.since = since

@@ -48,7 +48,7 @@ def options_of(user: str) -> BrokerOptions:
 
 def vms(count: int) -> list[Row]:
     """A selection of ``count`` VMs that nobody else has."""
-    return [(str(uuid.uuid4()), f"desk-{number}", "node1") for number in range(count)]
+    return [Row(str(uuid.uuid4()), f"desk-{number}", "node1") for number in range(count)]
 
 
 def opened(deadline_s: float = 600.0) -> Opened:

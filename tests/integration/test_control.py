@@ -93,7 +93,7 @@ def test_what_cannot_be_meant_is_refused(journals_of_test: Journals) -> None:
 def test_a_campaign_for_vms_of_an_open_one_is_refused_and_offers_ways_out(journals_of_test: Journals) -> None:
     rows = vms(8)
     campaign = begun(journals_of_test, rows)
-    wanted = [vm for vm, _name, _node in rows[:7]]
+    wanted = [row.vm for row in rows[:7]]
     with pytest.raises(CampaignError) as raised:
         require_free(journals_of_test.connect(), wanted, time.time())
     text = str(raised.value)
@@ -112,7 +112,7 @@ def test_vms_with_an_outcome_and_other_vms_are_free(journals_of_test: Journals) 
     second.settle(met)
     second.receive(1.0)
     broker = journals_of_test.connect()
-    require_free(broker, [rows[0][0], *(vm for vm, _name, _node in vms(3))], time.time())
+    require_free(broker, [rows[0][0], *(row.vm for row in vms(3))], time.time())
     with pytest.raises(CampaignError, match="for 1 of the selected VMs \\(desk-1\\)"):
         require_free(broker, [rows[1][0]], time.time())
     require_free(broker, [rows[1][0]], time.time() + 601.0)  # past the deadline nothing is open

@@ -69,6 +69,11 @@ def begun(journals: Journals, rows: list[Row], deadline_s: float = 600.0) -> tup
     return campaign, coordinator
 
 
+def unfit(rows: list[Row]) -> list[Row]:
+    """The same VMs, of which it is known that they cannot be upgraded."""
+    return [row._replace(unfit="no_drive") for row in rows]
+
+
 @contextlib.contextmanager
 def agents(relay: Relay, results: dict[str, Result]) -> Iterator[None]:
     """The VMs play their part: every command is acknowledged and followed, up to the VM's result."""
@@ -103,7 +108,7 @@ def agents(relay: Relay, results: dict[str, Result]) -> Iterator[None]:
 
 def test_a_campaign_from_its_start_to_its_closing(journals_of_test: Journals) -> None:
     rows = vms(3)
-    (good, _unused, _unused), (bad, _unused, _unused), (off, _unused, _unused) = rows
+    good, bad, off = (row.vm for row in rows)
     results = {good: SUCCEEDED, bad: Result("failed", stage="install", code="exit_code", exit_code=3)}
     campaign, first = begun(journals_of_test, rows, deadline_s=5.0)
     relay = journals_of_test.relay(campaign, [good, bad])
@@ -131,10 +136,9 @@ def test_a_vm_that_no_relay_has_is_told_as_shut_off(journals_of_test: Journals) 
 
 
 def test_a_campaign_is_listed_when_it_begins_and_when_it_is_closed(journals_of_test: Journals) -> None:
-    campaign, coordinator = begun(journals_of_test, vms(2), deadline_s=600.0)
+    campaign, coordinator = begun(journals_of_test, unfit(vms(2)), deadline_s=600.0)
     entry = _listed(journals_of_test, campaign)
     assert (entry["closed"], entry["target_version"]) == (False, TARGET)
-    coordinator.end([(vm, State.INELIGIBLE, "selection", "no_drive") for vm in coordinator.campaign.upgrades])
     coordinator.run(met, silent)
     coordinator.make_known()
     entry = _listed(journals_of_test, campaign)
@@ -193,12 +197,12 @@ def test_a_held_vm_has_its_reason_in_the_journal(journals_of_test: Journals) -> 
 
 
 def test_a_resumed_coordinator_knows_what_the_first_one_knew(journals_of_test: Journals) -> None:
-    rows = vms(450)
+    rows = [*unfit(vms(1)), *vms(449)]
     campaign, first = begun(journals_of_test, rows)
-    first.end([(rows[0][0], State.INELIGIBLE, "selection", "no_drive")])
+    first.settle(met)
     second = journals_of_test.coordinator(campaign, "second")
     second.resume()
-    assert list(second.campaign.upgrades) == [vm for vm, _name, _node in rows]
+    assert list(second.campaign.upgrades) == [row.vm for row in rows]
     assert second.campaign.counts() == {"ineligible": 1, "pending": 449}
     assert (second.campaign.epoch, second.campaign.claimed_by) == (2, "second")
 
@@ -314,13 +318,13 @@ def test_a_vm_that_is_selected_twice_is_refused_before_anything_is_written(
 
 
 def test_a_vm_without_a_uuid_is_refused_before_anything_is_written(journals_of_test: Journals) -> None:
-    assert "desk" in refused(journals_of_test, opened(), [("desk", "desk", "node1")])
+    assert "desk" in refused(journals_of_test, opened(), [Row("desk", "desk", "node1")])
 
 
 def test_long_names_of_domains_and_nodes_are_no_obstacle(journals_of_test: Journals) -> None:
     """Libvirt takes names as long as file names, and compute nodes are known by their host names."""
-    rows: list[Row] = [(vm, "桌" * 80, "node." + "x" * 240) for vm, _name, _node in vms(250)]
+    rows = [Row(row.vm, "桌" * 80, "node." + "x" * 240) for row in vms(250)]
     campaign, _first = begun(journals_of_test, rows)
     folded, _records = journals_of_test.fold(campaign)
     assert folded.sealed
-    assert {one.node for one in folded.upgrades.values()} == {rows[0][2]}
+    assert {one.node for one in folded.upgrades.values()} == {rows[0].node}

@@ -58,7 +58,7 @@ class _Written:
         self._campaign = Campaign(
             campaign_id(time.time_ns() // 1_000_000, number.to_bytes(10, "big")), _NONCE
         )
-        rows: list[Row] = [(str(uuid.uuid4()), f"vm{one:06d}", f"node{one // 40:04d}") for one in range(vms)]
+        rows = [Row(str(uuid.uuid4()), f"vm{one:06d}", f"node{one // 40:04d}") for one in range(vms)]
         self._opening = [
             *self._campaign.opening(_opened(now), rows, now),
             self._campaign.claim("control", now),
@@ -68,7 +68,7 @@ class _Written:
         closed = Closed(_NONCE, (("succeeded", str(vms)),))
         self._closing = self._campaign.record(closed, now)
         self.journal = topology.journal(self._campaign.campaign_id)
-        self.upgrade_id = self._campaign.upgrades[rows[vms // 2][0]].upgrade_id
+        self.upgrade_id = self._campaign.upgrades[rows[vms // 2].vm].upgrade_id
         self.listed = (self._opening[0], self._closing)
 
     def records(self) -> Iterator[Publication]:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
-from ansible_collections.isolift.vm.plugins.module_utils.records import Control, Opened
+from ansible_collections.isolift.vm.plugins.module_utils.records import Control, Opened, Row
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 from ansible_collections.isolift.vm.plugins.module_utils.wire import encode
 from simulation.broker import Broker
@@ -198,7 +198,7 @@ class World:
         stream = journal(self.campaigns[number])
         self.broker.streams[stream] = []
         self.invariants.begin(self.campaigns[number])
-        rows = [(one.uuid, f"desk-{one.number}", one.node.name) for one in self.domains]
+        rows = [Row(one.uuid, f"desk-{one.number}", one.node.name) for one in self.domains]
         opener = Campaign(self.campaigns[number], f"opening{number}")
         for record in opener.opening(opened, rows, self.ground.now):
             self.broker.append(stream, encode(record))

@@ -58,7 +58,12 @@ def vm_uuid(number: int) -> str:
 
 def rows(count: int) -> list[Row]:
     """A selection of ``count`` VMs."""
-    return [(vm_uuid(number), f"desk-{number}", f"node{number % 2}") for number in range(count)]
+    return [Row(vm_uuid(number), f"desk-{number}", f"node{number % 2}") for number in range(count)]
+
+
+def unfit(row: Row, why: str) -> Row:
+    """The same VM, of which it is known that it cannot be upgraded."""
+    return row._replace(unfit=why)
 
 
 def met(_facts: Any) -> str:
@@ -81,7 +86,9 @@ def snapshot(campaign: Campaign) -> dict[str, Any]:
 class Rig:
     """A sealed campaign of ``count`` VMs and the coordinator that claimed it."""
 
-    def __init__(self, count: int = 1, judge: Judge = met, opened: Opened = OPENED) -> None:
+    def __init__(
+        self, count: int = 1, judge: Judge = met, opened: Opened = OPENED, selection: Sequence[Row] = ()
+    ) -> None:
         self.now = BEGIN
         self.judge = judge
         self.journal: list[Message] = []
@@ -89,7 +96,7 @@ class Rig:
         self.campaign = Campaign(CAMPAIGN, "nonce-1")
         self._counters: dict[str, int] = {}
         self._relayed = 0
-        for record in self.campaign.opening(opened, rows(count), self.now):
+        for record in self.campaign.opening(opened, list(selection) or rows(count), self.now):
             self.append(record)
         self.append(self.campaign.claim("control-1", self.now))
 

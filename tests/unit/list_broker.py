@@ -11,8 +11,8 @@ from unit.campaign_rig import BEGIN, CAMPAIGN, vm_uuid
 
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Delivery, Publication
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
-from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
-from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Presence, encode
+from ansible_collections.isolift.vm.plugins.module_utils.topology import VM_EXCHANGE, journal
+from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Presence, decode, encode
 
 
 class Clock:
@@ -32,13 +32,17 @@ class Clock:
 
 
 class ListBroker:
-    """A broker that holds one journal. ``hellos`` come before the next record does; each is delivered after ``hello_after`` seconds."""
+    """A broker that holds one journal. ``hellos`` come before the next record does; each is delivered after ``hello_after`` seconds.
+
+    :ivar commands: what was sent to VMs.
+    """
 
     blocked = ""
 
     def __init__(self, clock: Clock, log: list[bytes], stores: bool = True) -> None:
         self._clock, self._log, self._stores = clock, log, stores
         self._read = 0
+        self.commands: list[Message] = []
         self.hellos = 0
         self.hello_after = 0.0
         self.silent = False
@@ -65,10 +69,11 @@ class ListBroker:
         pass
 
     def publish(self, publications: Iterable[Publication]) -> list[Publication]:
-        bodies = [publication.body for publication in publications]
+        several = list(publications)
         if not self._stores:
             raise BrokerLost("RabbitMQ could not store a message; see its log")
-        self._log += bodies
+        self._log += [one.body for one in several if one.key == journal(CAMPAIGN)]
+        self.commands += [decode(one.body) for one in several if one.exchange == VM_EXCHANGE]
         return []
 
     def poll(self, timeout: float) -> list[Delivery]:

@@ -25,6 +25,8 @@ from unit.campaign_rig import (
     kinds,
     notified,
     requested,
+    rows,
+    unfit,
     unless,
     vm_uuid,
 )
@@ -283,12 +285,12 @@ def test_success_with_another_version_than_the_target_is_a_failure() -> None:
 
 
 def test_what_is_known_before_the_start_ends_an_upgrade_that_is_then_sent_nothing() -> None:
-    rig = Rig(2)
-    ended = rig.campaign.end(vm_uuid(0), State.INELIGIBLE, "selection", "no_drive", rig.now)
+    first, second = rows(2)
+    rig = Rig(selection=[unfit(first, "no_drive"), second])
     assert [message.vm for message in rig.settle()] == [vm_uuid(1)]
-    rig.append(ended)
     assert rig.outcome() == (State.INELIGIBLE, "selection", "no_drive")
-    assert not rig.settle()
+    rig.campaign.present(vm_uuid(0))
+    assert not rig.settle(1.0)
 
 
 # Outcomes.

@@ -21,7 +21,9 @@ from unit.campaign_rig import (
     kinds,
     notified,
     requested,
+    rows,
     snapshot,
+    unfit,
     unless,
     vm_uuid,
 )
@@ -208,6 +210,18 @@ def test_a_campaign_that_is_resumed_after_its_deadline_is_settled_at_once() -> N
     assert not rig.settle()
     assert rig.campaign.closed
     assert rig.campaign.counts() == {"expired": 1, "unreachable": 3}
+
+
+@pytest.mark.parametrize("late_s", [0.0, 86400.0])
+@pytest.mark.parametrize("why", ["no_channel", "duplicate_uuid"])
+def test_what_was_known_of_a_vm_outlives_the_run_that_selected_it(why: str, late_s: float) -> None:
+    """That run died between its claim and what follows from it; where a UUID runs twice, a start would go to either."""
+    first, second = rows(2)
+    rig = Rig(selection=[unfit(first, why), second])
+    rig.now += late_s
+    rig.resume("nonce-2")
+    assert vm_uuid(0) not in [message.vm for message in rig.settle(PATIENCE_S)]
+    assert rig.outcome() == (State.INELIGIBLE, "selection", why)
 
 
 def test_a_closed_campaign_stays_closed() -> None:

@@ -23,6 +23,7 @@ from unit.campaign_rig import (
     met,
     rows,
     snapshot,
+    unfit,
     vm_uuid,
 )
 
@@ -71,12 +72,19 @@ def test_a_seal_of_as_many_other_vms_is_none() -> None:
     assert unsealed(opening).problem
 
 
+def test_a_seal_covers_what_was_known_of_a_vm() -> None:
+    opening = Campaign(CAMPAIGN, "n").opening(OPENED, rows(1), BEGIN)
+    (row,) = rows(1)
+    opening[1] = replace(opening[1], payload=Selected((unfit(row, "no_drive"),)))
+    assert unsealed(opening).problem
+
+
 def test_a_campaign_that_was_never_opened_is_not_sealed() -> None:
     opening = Campaign(CAMPAIGN, "n").opening(OPENED, rows(2), BEGIN)
     assert "opening" in unsealed(opening[1:]).problem
 
 
-@pytest.mark.parametrize("row", [("no-uuid", "a", "b"), (vm_uuid(5), "a"), (), ("", "", "")])
+@pytest.mark.parametrize("row", [("no-uuid", "a", "b", ""), (vm_uuid(5), "a", "b"), (), ("",) * 4])
 def test_a_row_that_names_no_vm_leaves_the_campaign_unsealed(row: tuple[str, ...]) -> None:
     opening = Campaign(CAMPAIGN, "n").opening(OPENED, rows(2), BEGIN)
     damaged: Any = (*rows(1), row)
@@ -104,7 +112,7 @@ def test_records_of_the_opening_that_come_twice_or_after_the_seal_change_nothing
 def test_a_selection_of_any_size_is_sealed_and_started(count: int) -> None:
     rig = Rig(count)
     assert rig.campaign.sealed
-    assert list(rig.campaign.upgrades) == [vm for vm, _name, _node in rows(count)]
+    assert list(rig.campaign.upgrades) == [row.vm for row in rows(count)]
     assert len(rig.settle()) == count
 
 

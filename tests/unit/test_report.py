@@ -17,6 +17,7 @@ from unit.safety import harmless
 
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.media import Reason
+from ansible_collections.isolift.vm.plugins.module_utils.records import Row
 from ansible_collections.isolift.vm.plugins.module_utils.report import (
     LISTED_MOST,
     REASONS,
@@ -322,7 +323,7 @@ def test_no_text_of_a_guest_reaches_a_terminal_as_it_is() -> None:
 
 def test_no_name_of_a_domain_reaches_a_terminal_as_it_is() -> None:
     campaign = Campaign(CAMPAIGN, "n")
-    for record in campaign.opening(OPENED, [(vm_uuid(0), POISON, POISON)], BEGIN):
+    for record in campaign.opening(OPENED, [Row(vm_uuid(0), POISON, POISON)], BEGIN):
         campaign.apply(record)
     assert harmless(summary_of(campaign))
 

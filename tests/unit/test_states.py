@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from unit.campaign_rig import BEGIN, CAMPAIGN, SUCCEEDED, TARGET, Rig, vm_uuid
+from unit.campaign_rig import BEGIN, CAMPAIGN, SUCCEEDED, TARGET, Rig, rows
 
 from ansible_collections.isolift.vm.plugins.module_utils.ids import upgrade_id
 from ansible_collections.isolift.vm.plugins.module_utils.records import Ended, Held, Notified
@@ -100,8 +100,8 @@ CASES = {
 
 
 def upgrade_in(state: State) -> Upgrade:
-    vm = vm_uuid(0)
-    upgrade = Upgrade(vm, "desk-0", "node0", upgrade_id(CAMPAIGN, vm, 1), BEGIN)
+    (row,) = rows(1)
+    upgrade = Upgrade(row, upgrade_id(CAMPAIGN, row.vm, 1), BEGIN)
     upgrade.state = state
     upgrade.reason = "as before"
     upgrade.busy_with = "as before"

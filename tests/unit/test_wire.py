@@ -236,7 +236,9 @@ def test_the_longest_message_fits_into_a_frame_of_the_longest_session() -> None:
 
 
 def test_chunks_of_the_longest_names_fit_into_their_records() -> None:
-    rows = tuple(("0" * 36, "桌" * 255, "节" * 255) for _unused in range(2 * records.CHUNK))
+    rows = tuple(
+        records.Row("0" * 36, "桌" * 255, "节" * 255, "因" * 255) for _unused in range(2 * records.CHUNK)
+    )
     chunks = list(records.chunks(rows))
     for chunk in chunks:
         assert wire.decode(wire.encode(values.message(chunk)), RECORDS).payload == chunk
@@ -244,7 +246,7 @@ def test_chunks_of_the_longest_names_fit_into_their_records() -> None:
 
 
 def test_chunks_of_short_names_are_full() -> None:
-    rows = tuple(("0" * 36, f"desk-{number}", "node") for number in range(2 * records.CHUNK + 1))
+    rows = tuple(records.Row("0" * 36, f"desk-{number}", "node") for number in range(2 * records.CHUNK + 1))
     assert [len(chunk.vms) for chunk in records.chunks(rows)] == [records.CHUNK, records.CHUNK, 1]
 
 

@@ -186,7 +186,7 @@ PAYLOADS: dict[type[wire.Payload], dict[str, Kind]] = {
         "install_s": Number(),
         "failures": Rows(16, Text(16)),
     },
-    records.Selected: {"vms": Rows(records.CHUNK, Rows(3, Text(255)))},
+    records.Selected: {"vms": Rows(records.CHUNK, Rows(4, Text(255)))},
     records.Sealed: {"count": Integer(0, 10_000_000), "digest": Text(64)},
     records.Claim: {"nonce": Text(64), "host": Text(253)},
     records.Control: {
