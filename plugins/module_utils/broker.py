@@ -29,6 +29,7 @@ __all__ = [
     "NoSuchStream",
     "Publication",
     "QueueLocked",
+    "append",
 ]
 
 WINDOW = 500
@@ -313,6 +314,21 @@ class Broker:
             if channel.is_open:
                 self._link.call(channel.basic_ack, tag, multiple=True)
         self._unacked.clear()
+
+
+def append(broker: Broker, stream: str, records: Iterable[bytes]) -> None:
+    """Append encoded records to a journal, or to the list of campaigns.
+
+    :raises BrokerLost: that may help later; how many of them the stream has is not known.
+    :raises BrokerError: there is no such stream.
+    """
+    lost = broker.publish(Publication(JOURNAL_EXCHANGE, stream, record) for record in records)
+    if lost and broker.stream_exists(stream):
+        raise BrokerLost(f"RabbitMQ has no route to the stream {stream}; it may just have been started")
+    if lost:
+        raise BrokerError(
+            f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"
+        )
 
 
 class Connector:

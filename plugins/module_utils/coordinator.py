@@ -13,14 +13,14 @@ import time
 from collections import Counter
 from typing import Callable
 
-from .broker import Broker, Publication
-from .broker_errors import BrokerError, BrokerLost
+from .broker import Broker, Publication, append
+from .broker_errors import BrokerLost
 from .campaign import Append, Campaign, Effect, Judge, Send
 from .campaign_errors import CampaignError, CampaignLost
 from .history import campaigns_of
 from .ids import campaign_time
 from .records import RECORDS, Opened, Row
-from .topology import CAMPAIGNS, JOURNAL_EXCHANGE, VM_EXCHANGE, coordinator_queue, journal
+from .topology import CAMPAIGNS, VM_EXCHANGE, coordinator_queue, journal
 from .wire import MESSAGES, Message, WireError, decode, encode
 
 IDLE_S = 5.0
@@ -178,21 +178,10 @@ class Coordinator:
             self.campaign.unroutable(publication.key)
 
     def _append(self, records: list[Message]) -> None:
-        self._publish(self._journal, records)
+        append(self._broker, self._journal, map(encode, records))
 
     def _list(self, record: Message) -> None:
-        self._publish(CAMPAIGNS, [record])
-
-    def _publish(self, stream: str, records: list[Message]) -> None:
-        lost = self._broker.publish(
-            Publication(JOURNAL_EXCHANGE, stream, encode(record)) for record in records
-        )
-        if lost and self._broker.stream_exists(stream):
-            raise BrokerLost(f"RabbitMQ has no route to the stream {stream}; it may just have been started")
-        if lost:
-            raise BrokerError(
-                f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"
-            )
+        append(self._broker, CAMPAIGNS, [encode(record)])
 
 
 def rehearse(campaign_id: str, opened: Opened, vms: list[Row]) -> None:

@@ -66,12 +66,12 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     Broker,
     BrokerError,
     BrokerOptions,
-    Publication,
+    append,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of
 from ansible_collections.isolift.vm.plugins.module_utils.records import Removed
-from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS, JOURNAL_EXCHANGE, journal
+from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS, journal
 from ansible_collections.isolift.vm.plugins.module_utils.wire import encode
 
 SPEC: dict[str, dict[str, Any]] = {**ARGUMENT_SPEC, "older_than_days": {"type": "float", "required": True}}
@@ -97,8 +97,7 @@ def cleanup(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         for campaign_id in [] if check_mode else old:
             broker.delete_journal(journal(campaign_id))
             record = Campaign(campaign_id, os.urandom(8).hex()).record(Removed(), time.time())
-            if broker.publish([Publication(JOURNAL_EXCHANGE, CAMPAIGNS, encode(record))]):
-                raise BrokerError(f"the stream {CAMPAIGNS} is gone or not bound (role broker)")
+            append(broker, CAMPAIGNS, [encode(record)])
     return {"changed": bool(old), "removed": old, "kept": len(known) - len(old)}
 
 

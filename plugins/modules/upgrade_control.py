@@ -127,7 +127,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     PIKA_ERROR,
     Broker,
     BrokerOptions,
-    Publication,
+    append,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import (
     BrokerError,
@@ -140,7 +140,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.control import cancels,
 from ansible_collections.isolift.vm.plugins.module_utils.history import fold
 from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_time
 from ansible_collections.isolift.vm.plugins.module_utils.text import printable
-from ansible_collections.isolift.vm.plugins.module_utils.topology import JOURNAL_EXCHANGE, journal
+from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import Upgrade
 from ansible_collections.isolift.vm.plugins.module_utils.wire import WireError, encode
 
@@ -171,9 +171,9 @@ def control(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         upgrades = chosen(campaign, arguments["vms"])
         results = [_result(one) for one in upgrades]
         wishes = cancels(campaign, upgrades, arguments["reason"], socket.gethostname(), time.time())
-        publications = [Publication(JOURNAL_EXCHANGE, stream, encode(wish)) for wish in wishes]
+        records = [encode(wish) for wish in wishes]
         if not check_mode:
-            _publish(broker, stream, publications)
+            _append(broker, stream, records)
     accepted = sum(result["accepted"] for result in results)
     return {
         "changed": accepted > 0,
@@ -183,17 +183,13 @@ def control(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     }
 
 
-def _publish(broker: Broker, stream: str, publications: list[Publication]) -> None:
+def _append(broker: Broker, stream: str, records: list[bytes]) -> None:
     try:
-        lost = broker.publish(publications)
+        append(broker, stream, records)
     except BrokerLost as error:
         raise WishUnknown(
             f"It is not known whether the wish was written: {error}. Run it again; twice does no harm"
         ) from error
-    if lost:
-        raise BrokerError(
-            f"the stream {stream} is gone or not bound; was the campaign deleted? (role broker)"
-        )
 
 
 def _folded(broker: Broker, stream: str, campaign_id: str) -> Campaign:

@@ -32,15 +32,15 @@ class Clock:
 
 
 class ListBroker:
-    """A broker that holds one journal. ``hellos`` come before the next record does; each is delivered after ``hello_after`` seconds.
+    """A broker that holds one journal. ``bound``: it has a route to it. ``hellos`` come before the next record does; each is delivered after ``hello_after`` seconds.
 
     :ivar commands: what was sent to VMs.
     """
 
     blocked = ""
 
-    def __init__(self, clock: Clock, log: list[bytes], stores: bool = True) -> None:
-        self._clock, self._log, self._stores = clock, log, stores
+    def __init__(self, clock: Clock, log: list[bytes], stores: bool = True, bound: bool = True) -> None:
+        self._clock, self._log, self._stores, self._bound = clock, log, stores, bound
         self._read = 0
         self.commands: list[Message] = []
         self.hellos = 0
@@ -65,6 +65,9 @@ class ListBroker:
     def declare_journal(self, _name: str) -> None:
         pass
 
+    def stream_exists(self, _name: str) -> bool:
+        return bool(self._log)
+
     def hear_presence(self, _queue: str) -> None:
         pass
 
@@ -72,6 +75,8 @@ class ListBroker:
         several = list(publications)
         if not self._stores:
             raise BrokerLost("RabbitMQ could not store a message; see its log")
+        if not self._bound:
+            return several
         self._log += [one.body for one in several if one.key == journal(CAMPAIGN)]
         self.commands += [decode(one.body) for one in several if one.exchange == VM_EXCHANGE]
         return []

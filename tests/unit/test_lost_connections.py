@@ -13,6 +13,7 @@ from unit.list_broker import Clock, ListBroker
 
 from ansible_collections.isolift.vm.plugins.action import upgrade_start
 from ansible_collections.isolift.vm.plugins.module_utils import beginning
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerError
 from ansible_collections.isolift.vm.plugins.module_utils.wire import encode
 from ansible_collections.isolift.vm.plugins.modules import upgrade_control
 
@@ -23,13 +24,17 @@ def defaults(spec: dict[str, dict[str, Any]], **given: Any) -> dict[str, Any]:
     return {**values, "broker_host": "broker", "broker_password": "secret", **given}
 
 
-def lose_connections_of(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def lose_connections_of(module: Any, monkeypatch: pytest.MonkeyPatch, **broker: bool) -> None:
     log = [encode(record) for record in Rig(2).journal]
-    monkeypatch.setattr(module, "Broker", lambda _options: ListBroker(Clock(), log, stores=False))
+    monkeypatch.setattr(module, "Broker", lambda _options: ListBroker(Clock(), log, **broker))
 
 
-def test_a_wish_that_may_have_been_written_is_not_called_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    lose_connections_of(upgrade_control, monkeypatch)
+@pytest.mark.parametrize("lost", [{"stores": False}, {"bound": False}])
+def test_a_wish_that_may_have_been_written_is_not_called_nothing(
+    lost: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that was just restarted returns what it would take a moment later."""
+    lose_connections_of(upgrade_control, monkeypatch, **lost)
     arguments = defaults(upgrade_control.SPEC, campaign_id=CAMPAIGN, action="cancel")
     with pytest.raises(
         upgrade_control.WishUnknown, match="not known whether the wish was written.*Run it again"
@@ -37,8 +42,18 @@ def test_a_wish_that_may_have_been_written_is_not_called_nothing(monkeypatch: py
         upgrade_control.control(arguments, check_mode=False)
 
 
+def test_a_wish_about_a_campaign_that_was_deleted_meanwhile_is_called_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lose_connections_of(upgrade_control, monkeypatch, bound=False)
+    monkeypatch.setattr(ListBroker, "stream_exists", lambda _broker, _name: False)
+    arguments = defaults(upgrade_control.SPEC, campaign_id=CAMPAIGN, action="cancel")
+    with pytest.raises(BrokerError, match="is gone or not bound"):
+        upgrade_control.control(arguments, check_mode=False)
+
+
 def test_a_campaign_that_may_have_been_begun_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    lose_connections_of(beginning, monkeypatch)
+    lose_connections_of(beginning, monkeypatch, stores=False)
     arguments = defaults(
         upgrade_start.SPEC,
         campaign_id=CAMPAIGN,
