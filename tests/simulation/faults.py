@@ -17,6 +17,9 @@ from simulation.relay import RelayProcess
 if TYPE_CHECKING:
     from simulation.world import World
 
+STEP_WITHIN_S = 60.0
+"""Seconds after an agent's point within which its guest's clock steps."""
+
 
 class Injector:
     """Lets the faults of a plan happen to a world."""
@@ -38,7 +41,7 @@ class Injector:
             Kind.ISO_MISSING: self._lose_iso,
             Kind.DISK_FULL: self._fill_disk,
             Kind.CLOCK_WRONG: self._shift_wall_clock,
-            Kind.CLOCK_STEP: self._shift_wall_clock,
+            Kind.CLOCK_STEP: self._step_wall_clock,
             Kind.GUEST_RESET: lambda fault: self._domain(fault).reset(),
             Kind.DOMAIN_RESTART: lambda fault: self._domain(fault).cycle(fault.seconds),
             Kind.DOMAIN_OFF: lambda fault: self._domain(fault).cycle(fault.seconds),
@@ -161,6 +164,11 @@ class Injector:
 
     def _shift_wall_clock(self, fault: Fault) -> bool:
         self._domain(fault).wall_offset += fault.seconds
+        return True
+
+    def _step_wall_clock(self, fault: Fault) -> bool:
+        """At any moment of the time that follows: while the agent waits, it comes to no point."""
+        self._ground.after(fault.share * STEP_WITHIN_S, self._shift_wall_clock, fault)
         return True
 
     def _clone(self, fault: Fault) -> bool:

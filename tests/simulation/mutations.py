@@ -16,7 +16,7 @@ from unittest.mock import patch
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect, Send
 from ansible_collections.isolift.vm.plugins.module_utils.records import Notified
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Notification
-from isolift_agent import commands, lifecycle, store
+from isolift_agent import clock, commands, lifecycle, store
 from isolift_agent.events import Install, Restarted, Settle
 from isolift_agent.memory import Memory, Upgrade
 from isolift_agent.step import Step
@@ -110,6 +110,13 @@ def result_before_journal() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def clock_of_the_guest() -> Iterator[None]:
+    """The agent counts the host's time on by the guest's wall clock."""
+    with patch.object(clock, "elapsed", lambda: clock.time.time()):
+        yield
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "ack before journal": ack_before_journal,
     "epoch check removed": epoch_check_removed,
@@ -117,4 +124,5 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "double install on restart": double_install_on_restart,
     "permit without end": permit_without_end,
     "result before journal": result_before_journal,
+    "clock of the guest": clock_of_the_guest,
 }
