@@ -18,7 +18,7 @@ from isolift_agent.memory import CLAIMS_LIMIT, FINISHED_LIMIT, OUTBOX_LIMIT, Mem
 from isolift_agent.wire import Cancel, Message, Notification, Result, Start
 from simulation.ground import BEGIN, Ground, Violation
 from simulation.kinds import TRANSIENT, Kind
-from simulation.ledger import Ledger, decode_record
+from simulation.ledger import Ledger, Outcome, decode_record
 
 if TYPE_CHECKING:
     from simulation.coordinator import Coordinator
@@ -48,10 +48,14 @@ STUCK = ("unreachable", "timed_out", "expired")
 
 
 class Invariants:
-    """What must hold. Every method raises `Violation` if it does not."""
+    """What must hold. Every method raises `Violation` if it does not.
+
+    :ivar domains: the VMs by UUID.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
+        self.domains: dict[str, Domain] = {}
         self.ledgers: dict[str, Ledger] = {}  # by campaign ID
         self._streams: dict[str, Ledger] = {}
         self._made: dict[tuple[str, str], Message] = {}
@@ -70,7 +74,10 @@ class Invariants:
         ledger = self._streams[stream]
         message = decode_record(body)
         was_closed = ledger.closed_at is not None
+        had_outcome = message.vm in ledger.outcomes
         ledger.append(offset, message)
+        if not had_outcome and message.vm in ledger.outcomes:
+            self._check_untouched(message.vm, ledger.outcomes[message.vm])
         if ledger.closed_at is not None and not was_closed:
             self._check_sum(ledger)
         if isinstance(message.payload, wire.REPORTS):
@@ -94,6 +101,11 @@ class Invariants:
         is_without = result.outcome in NOT_INSTALLED or result.stage not in ("", "install")
         belied = is_without and message.upgrade_id in disk.installs
         _require(not belied, "one install", f"{message.vm} said {result.outcome}, and had installed it")
+
+    def _check_untouched(self, vm: str, outcome: Outcome) -> None:
+        """What ended with the word that nothing was installed was not."""
+        belied = outcome.is_untouched and outcome.upgrade_id in self.domains[vm].disk.installs
+        _require(not belied, "cancelled is cancelled", f"{vm} ended as {outcome.word}, and had installed it")
 
     def _check_sum(self, ledger: Ledger) -> None:
         complete = set(ledger.outcomes) == set(ledger.selected)
@@ -256,10 +268,8 @@ class Invariants:
         _require(said is None, "one install", f"{upgrade_id} was installed after its agent had said {said}")
         ledger = self.ledgers[upgrade.command.campaign_id]
         outcome = ledger.outcomes.get(domain.uuid)
-        cancelled = outcome is not None and outcome.by_coordinator and outcome.word == "cancelled"
-        _require(
-            not cancelled, "cancelled is cancelled", f"{upgrade_id} was installed after it was cancelled"
-        )
+        if outcome is not None:
+            self._check_untouched(domain.uuid, outcome)
         self._check_permit(domain, upgrade)
 
     def _check_permit(self, domain: Domain, upgrade: Upgrade) -> None:
@@ -288,6 +298,8 @@ class Invariants:
         expected = {vm: outcome.word for vm, outcome in ledger.outcomes.items()}
         _require(found == expected, "one outcome", f"folded afresh: {found}, by the journal: {expected}")
         _require(Counter(found.values()).total() == len(ledger.selected), "outcomes add up", str(found))
+        for vm, outcome in ledger.outcomes.items():
+            self._check_untouched(vm, outcome)
         self._check_forgotten(campaign_id, ledger)
         self._check_progress(ledger)
 

@@ -57,6 +57,9 @@ class Outcome:
     word: str
     offset: int
     by_coordinator: bool
+    upgrade_id: str = ""
+    is_untouched: bool = False
+    """Whether it says that nothing was installed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,9 @@ class Ledger:
             self.permits.setdefault(message.vm, []).append(permit)
         elif isinstance(payload, Ended) and self._is_in_force(message.epoch, payload.nonce):
             if payload.outcome in FINAL_WORDS:
-                self._end(message.vm, Outcome(payload.outcome, offset, True))
+                is_untouched = message.vm not in self.permits or _is_denial(payload)
+                ending = Outcome(payload.outcome, offset, True, message.upgrade_id, is_untouched)
+                self._end(message.vm, ending)
         elif isinstance(payload, Result):
             self._end(message.vm, Outcome(self._judged(payload), offset, False))
         elif isinstance(payload, Closed):
@@ -157,3 +162,8 @@ class Ledger:
         if result.outcome in ("succeeded", "up_to_date") and not reached:
             return "failed"
         return result.outcome
+
+
+def _is_denial(ended: Ended) -> bool:
+    """Whether the outcome, by docs/upgrade.md, means "not installed" even of an upgrade that had a permit."""
+    return ended.outcome in ("cancelled", "ineligible") or ended.stage == "protocol"

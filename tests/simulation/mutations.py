@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from ansible_collections.isolift.vm.plugins.module_utils import upgrade as controller
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect, Send
 from ansible_collections.isolift.vm.plugins.module_utils.records import Notified
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Notification
@@ -117,6 +118,17 @@ def clock_of_the_guest() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def cancelled_on_the_wish() -> Iterator[None]:
+    """The coordinator takes the wish to cancel for its fulfilment, whatever the agent may do with its permit."""
+
+    def hasty(_self: Campaign, upgrade: controller.Upgrade) -> bool:
+        return bool(upgrade.cancelling)
+
+    with patch.object(Campaign, "_surely_cancelled", hasty):
+        yield
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "ack before journal": ack_before_journal,
     "epoch check removed": epoch_check_removed,
@@ -125,4 +137,5 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "permit without end": permit_without_end,
     "result before journal": result_before_journal,
     "clock of the guest": clock_of_the_guest,
+    "cancelled on the wish": cancelled_on_the_wish,
 }

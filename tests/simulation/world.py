@@ -100,6 +100,7 @@ class World:
             Domain(ground, number, vm_uuid(number), vm, self.nodes[vm.node])
             for number, vm in enumerate(plan.vms)
         ]
+        self.invariants.domains = {domain.uuid: domain for domain in self.domains}
         for domain in self.domains:
             domain.guest = Guest(ground, domain, self.invariants)
             domain.installer = Installer(ground, domain, self.invariants)
