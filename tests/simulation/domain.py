@@ -228,6 +228,7 @@ class Domain:
         self._unpause()
         self.installer.cut_short()
         self.guest.end()
+        self.disk.files.lose_power()
 
     def _new_port(self) -> Port:
         self._paths += 1

@@ -16,7 +16,7 @@ from simulation.kinds import Fault, Kind
 BEGIN = 1_800_000_000.0
 """The true time at which every run begins, in Unix seconds."""
 
-Action = Callable[..., None]
+Action = Callable[..., object]
 
 
 class Violation(Exception):

@@ -12,10 +12,11 @@ import select
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 from unittest.mock import patch
 
-from isolift_agent import clock, events, link, log, store
+from isolift_agent import clock, events, journal, link, log, store
 from isolift_agent.agent import RECORD_AGAIN_S
 from isolift_agent.channel import Channel, LineBuffer
 from isolift_agent.events import Effect, Event
@@ -24,12 +25,16 @@ from isolift_agent.lifecycle import due, handle, must_record
 from isolift_agent.memory import Memory
 from isolift_agent.session import Brought, Heard, Opened, Taken
 from isolift_agent.wire import Hello, Message
-from simulation.disk import DiskJournal, DiskStore
 from simulation.domain import Domain
-from simulation.ground import Ground, Process
+from simulation.files import GuestJournal, GuestPath, Kernel
+from simulation.ground import Ground, Killed, Process
 from simulation.invariants import Invariants
+from simulation.kinds import Fault
 from simulation.port import Port
 from simulation.tasks import Worker
+
+COMPACT_ABOVE = 4 * 1024
+"""Bytes beyond which an agent's journal is rewritten, few enough to be reached in a run."""
 
 
 class GuestTime:
@@ -51,7 +56,7 @@ class GuestTime:
         return self.domain.ground.now + self.domain.wall_offset
 
 
-_guest_time = GuestTime()
+guest_time = GuestTime()
 
 
 @contextmanager
@@ -60,7 +65,10 @@ def simulated_machine(ground: Ground) -> Iterator[None]:
     names = ground.random()
     with ExitStack() as stack:
         for module in (clock, link):
-            stack.enter_context(patch.object(module, "time", _guest_time))
+            stack.enter_context(patch.object(module, "time", guest_time))
+        stack.enter_context(patch.object(journal, "os", Kernel()))
+        stack.enter_context(patch.object(journal, "COMPACT_ABOVE", COMPACT_ABOVE))
+        stack.enter_context(patch.object(store, "Journal", GuestJournal))
         stack.enter_context(patch.object(log, "_write", lambda _level, text: ground.say("log", text)))
         stack.enter_context(patch.object(store, "fresh_generation", lambda: f"{names.getrandbits(64):016x}"))
         yield
@@ -123,15 +131,15 @@ class Guest(Process):
     def start(self) -> None:
         """The agent begins with what its disk says."""
         self.begin()
-        _guest_time.domain = self.domain
+        guest_time.domain = self.domain
         self.say("starts")
         self._told = None
         self._is_behind = False
         self.claims = dict(self.domain.disk.claims)
         self._question = 0
         self._armed = 0.0
-        journal = DiskJournal(self.domain.disk, self, lambda: self.ground.now < self.domain.full_until)
-        self.store = DiskStore(journal)
+        self.store = store.Store(cast(Path, GuestPath(self.domain.disk.files, self)))
+        self.invariants.agent_began(self)
         self._clock = clock.HostClock()
         self._channel = PortChannel(self)
         self._link = link.Link(self._channel, self._hello)
@@ -149,8 +157,29 @@ class Guest(Process):
 
     def take(self, run: int, action: Any, *arguments: Any) -> None:
         """Whatever this process does, it does by the clocks of its guest."""
-        _guest_time.domain = self.domain
+        guest_time.domain = self.domain
         super().take(run, action, *arguments)
+
+    # The disk
+
+    def at_write(self) -> Fault | None:
+        """The journal is about to change what is on the disk."""
+        return self.ground.reached(f"record {self.domain.number}")
+
+    def stop(self, fault: Fault) -> None:
+        """The agent is killed in the middle of that, or the guest loses its power.
+
+        :raises Killed: always.
+        """
+        self.ground.happen(fault)
+        if fault.other % 2:
+            self.domain.disk.files.lose_power(fault.share)
+            self.ground.after(0.0, self.domain.reset)
+        raise Killed(self, fault.seconds)
+
+    def is_full(self) -> bool:
+        """Whether the disk is full."""
+        return self.ground.now < self.domain.full_until
 
     # The port
 

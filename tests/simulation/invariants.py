@@ -13,7 +13,7 @@ from ansible_collections.isolift.vm.plugins.module_utils import wire
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 from isolift_agent import events
-from isolift_agent.journal import COMPACT_ABOVE
+from isolift_agent.journal import ARCHIVES_LIMIT
 from isolift_agent.memory import CLAIMS_LIMIT, FINISHED_LIMIT, OUTBOX_LIMIT, Memory, Upgrade
 from isolift_agent.wire import Cancel, Message, Notification, Result, Start
 from simulation.ground import BEGIN, Ground, Violation
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 OUTBOX_MARGIN = 8
 """Messages about the upgrade in progress that may come on top of `OUTBOX_LIMIT`."""
 
-RECORD_MOST = 64 * 1024
-"""Bytes by which the agent's journal may exceed the length at which it is rewritten."""
+JOURNAL_MOST = 8 * 1024
+"""Bytes of an agent's journal: the length at which it is rewritten here, and the longest record that is rewritten so."""
+
+FILES_MOST = ARCHIVES_LIMIT + 2
+"""Files of an agent: the journal, those set aside, and the one that takes the journal's place."""
 
 LATENESS_S = 90.0
 """Seconds after the true end of a permit at which no install begins: two clocks' error, and bytes that were late."""
@@ -180,6 +183,13 @@ class Invariants:
 
     # The agent
 
+    def agent_began(self, guest: Guest) -> None:
+        """An agent read its journal: it may hold reports that the agent before it was killed over."""
+        memory = guest.store.memory
+        if memory.vm == guest.domain.uuid:
+            for message in memory.outbox:
+                self._made.setdefault((memory.vm, message.message_id), message)
+
     def agent_stepped(
         self, guest: Guest, event: events.Event, before: Memory, effects: list[events.Effect], recorded: bool
     ) -> None:
@@ -253,7 +263,8 @@ class Invariants:
             len(memory.outbox) <= OUTBOX_LIMIT + OUTBOX_MARGIN
             and len(memory.finished) <= FINISHED_LIMIT
             and len(memory.claims) <= CLAIMS_LIMIT
-            and len(guest.domain.disk.journal or b"") <= COMPACT_ABOVE + RECORD_MOST
+            and all(len(file.data) <= JOURNAL_MOST for file in guest.domain.disk.files.names.values())
+            and len(guest.domain.disk.files.names) <= FILES_MOST
         )
         _require(bounded, "bounded queues", f"{guest.name} keeps more than its limits allow")
 

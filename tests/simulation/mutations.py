@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cores that are broken on purpose, one promise each, to show that the simulation would notice.
 
-Every mutation replaces one function of the production code while it is in effect.
+Every mutation replaces one function of the production code, or what it calls, while it is in effect.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from isolift_agent.wire import Message as AgentMessage
 from isolift_relay import wire
 from isolift_relay.reports import Reports
 from isolift_relay.sessions import Vm
+from simulation.files import Kernel
+from simulation.guest import guest_time
 
 
 @contextmanager
@@ -112,9 +114,16 @@ def result_before_journal() -> Iterator[None]:
 
 
 @contextmanager
+def journal_without_fsync() -> Iterator[None]:
+    """The agent takes its journal for safe as soon as it is written."""
+    with patch.object(Kernel, "fsync", lambda _self, _descriptor: None):
+        yield
+
+
+@contextmanager
 def clock_of_the_guest() -> Iterator[None]:
     """The agent counts the host's time on by the guest's wall clock."""
-    with patch.object(clock, "elapsed", lambda: clock.time.time()):
+    with patch.object(clock, "elapsed", guest_time.time):
         yield
 
 
@@ -136,6 +145,7 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "double install on restart": double_install_on_restart,
     "permit without end": permit_without_end,
     "result before journal": result_before_journal,
+    "journal without fsync": journal_without_fsync,
     "clock of the guest": clock_of_the_guest,
     "cancelled on the wish": cancelled_on_the_wish,
 }

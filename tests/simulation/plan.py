@@ -129,7 +129,7 @@ _RECIPES: dict[Kind, _Recipe] = {
     Kind.PORT_HALF_LINE: _Recipe("port", 20),
     Kind.PORT_LATE_BYTES: _Recipe("port", 20, (0.5, 30.0)),
     Kind.AGENT_CRASH: _Recipe("agent", 45, (1.0, 10.0)),
-    Kind.TORN_WRITE: _Recipe("record", 14, (1.0, 10.0)),
+    Kind.TORN_WRITE: _Recipe("record", 30, (1.0, 10.0)),
     Kind.DISK_FULL: _Recipe("agent", 40, (1.0, 60.0)),
     Kind.CLOCK_WRONG: _Recipe("", 0, (-1e8, 1e8)),
     Kind.CLOCK_STEP: _Recipe("agent", 45, (-1e6, 1e6)),
