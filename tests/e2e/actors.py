@@ -64,3 +64,8 @@ def discs() -> str:
 def installs(guest: Guest, node: str) -> int:
     """How often an installer finished in the guest, which is on ``node`` now."""
     return inside.installed(node, guest.name)[1]
+
+
+def begun(guest: Guest, node: str) -> int:
+    """How often an installer was begun in the guest, which is on ``node`` now."""
+    return inside.begun(node, guest.name)

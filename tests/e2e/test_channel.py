@@ -113,7 +113,7 @@ def test_an_installation_that_the_guest_did_not_survive_is_interrupted_and_not_b
     guest: Guest, results: Mapping[str, dict[str, Any]]
 ) -> None:
     assert results[guest.name]["state"] == "interrupted"
-    assert actors.installs(guest, guest.node) == 0
+    assert (actors.begun(guest, guest.node), actors.installs(guest, guest.node)) == (1, 0)
 
 
 @pytest.mark.deep

@@ -28,7 +28,7 @@ _SCENARIOS: dict[Part, Callable[[Seats, Progress], list[Verdict]]] = {
     Part.BROKER: scenarios.brokers,
 }
 
-_ROW = "{:<10}  {:<12}  {:<16}  {:<8}  {:<12}  {:>8}  {}"
+_ROW = "{:<10}  {:<12}  {:<16}  {:<8}  {:<12}  {:>5}  {:>8}  {}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,18 +66,18 @@ def try_all(cells: Sequence[Cell], progress: Progress) -> list[Verdict]:
                 verdicts += _SCENARIOS[part](seats, progress)
             except LabError as error:
                 progress.say(f"{part.value}: {error}")
-                verdicts += [Verdict(cell, guest, "unknown", -1, str(error)) for cell, guest in seats]
+                verdicts += [Verdict(cell, guest, "unknown", -1, -1, str(error)) for cell, guest in seats]
                 stage.begin_afresh(progress)
     return verdicts
 
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:
     """The verdicts as lines, the sum last."""
-    lines = [_ROW.format("KILLED", "AT", "WHEN", "VM", "OUTCOME", "INSTALLS", "").rstrip()]
+    lines = [_ROW.format("KILLED", "AT", "WHEN", "VM", "OUTCOME", "BEGUN", "INSTALLS", "").rstrip()]
     for verdict in verdicts:
         cell = verdict.cell
         said = "" if verdict.passed else "FAILED " + verdict.problem.partition("\n")[0]
         row = (cell.part.value, cell.moment.value, cell.side.value, verdict.guest.name)
-        lines.append(_ROW.format(*row, verdict.outcome, verdict.installs, said).rstrip())
+        lines.append(_ROW.format(*row, verdict.outcome, verdict.begun, verdict.installs, said).rstrip())
     passed = sum(verdict.passed for verdict in verdicts)
     return [*lines, f"FAULTS cells={len(verdicts)} passed={passed}"]

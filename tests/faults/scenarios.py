@@ -33,18 +33,23 @@ CONTROLLERS = 4
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a cell went. ``problem`` is what kept it from being tried as intended; empty if nothing did."""
+    """How a cell went: the outcome, and how many installations were begun and finished in the guest.
+
+    ``problem`` is what kept it from being tried as intended; empty if nothing did.
+    """
 
     cell: Cell
     guest: Guest
     outcome: str
+    begun: int
     installs: int
     problem: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the part was killed at its moment, and the upgrade succeeded all the same, by one installation."""
-        return (self.outcome, self.installs, self.problem) == ("succeeded", 1, "")
+        """Whether the part was killed at its moment, and the upgrade succeeded all the same, by the only installation that was begun."""
+        found = (self.outcome, self.begun, self.installs, self.problem)
+        return found == ("succeeded", 1, 1, "")
 
 
 Seats = Sequence[tuple[Cell, Guest]]
@@ -191,6 +196,8 @@ def _verdicts(seats: Seats, missed: dict[Cell, str], count: int = 1) -> list[Ver
     outcomes = {result["name"]: result["state"] for result in results}
     verdicts = []
     for cell, guest in seats:
+        begun = inside.begun(guest.node, guest.name)
         _version, installs = inside.installed(guest.node, guest.name)
-        verdicts.append(Verdict(cell, guest, outcomes.get(guest.name, "no campaign"), installs, missed[cell]))
+        outcome = outcomes.get(guest.name, "no campaign")
+        verdicts.append(Verdict(cell, guest, outcome, begun, installs, missed[cell]))
     return verdicts

@@ -38,4 +38,5 @@ def test_the_upgrade_succeeds_by_one_installation_whatever_is_killed(
     cell: Cell, verdicts: Mapping[Cell, Verdict]
 ) -> None:
     verdict = verdicts[cell]
-    assert verdict.passed, f"{verdict.outcome}, {verdict.installs} installations. {verdict.problem}"
+    counts = f"{verdict.begun} installations begun, {verdict.installs} finished"
+    assert verdict.passed, f"{verdict.outcome}, {counts}. {verdict.problem}"

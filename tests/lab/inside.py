@@ -32,16 +32,24 @@ NO_ANSWER = "exit 2"
 
 def installed(node: str, domain: str) -> tuple[str, int]:
     """The version of guest-tools in a guest, and how often an installer finished there."""
-    count = f"if [ -e {_STATE}/installs ]; then wc -l < {_STATE}/installs; else echo 0; fi"
-    version, installs = console.run(node, domain, f"cat {_STATE}/version; {count}").split()
+    version, installs = console.run(node, domain, f"cat {_STATE}/version; {_count('installs')}").split()
     return version, int(installs)
+
+
+def begun(node: str, domain: str) -> int:
+    """How often an installer was begun in a guest, whether it finished, failed or was cut short."""
+    return int(console.run(node, domain, _count("begun")))
+
+
+def _count(name: str) -> str:
+    """A shell command that counts the lines of a file of guest-tools, none if there is no such file."""
+    return f"if [ -e {_STATE}/{name} ]; then wc -l < {_STATE}/{name}; else echo 0; fi"
 
 
 def set_back(node: str, domain: str, version: str = "1.0.0") -> None:
     """Make a guest look as if ``version`` were installed and no installer had ever run, nor will be held or fail."""
-    console.run(
-        node, domain, f"rm -f {_STATE}/installs {_HOLD} {_FAIL}; echo {version} > {_STATE}/version; sync"
-    )
+    traces = f"{_STATE}/begun {_STATE}/installs {_HOLD} {_FAIL}"
+    console.run(node, domain, f"rm -f {traces}; echo {version} > {_STATE}/version; sync")
 
 
 def fail_installer(node: str, domain: str) -> None:

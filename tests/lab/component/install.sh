@@ -11,6 +11,11 @@ source=$(dirname "$0")
 files=${GUEST_TOOLS_ROOT:-}/opt/guest-tools
 state=${GUEST_TOOLS_ROOT:-}/var/lib/guest-tools
 
+# Counted before anything else, and kept whatever comes: an installation that is cut short was one, too.
+mkdir -p "$state"
+printf '%s\n' "$ISOLIFT_VERSION" >> "$state/begun"
+sync
+
 if [ -e "$state/fail-install" ]; then
     echo "guest-tools: $state/fail-install is there, so this installation fails" >&2
     exit 1
@@ -22,7 +27,7 @@ while [ -e "$state/hold-install" ]; do
 done
 
 # Each file appears whole, and the version last: it says that all of them are there.
-mkdir -p "$files" "$state"
+mkdir -p "$files"
 cp "$source/guest-tools.txt" "$files/guest-tools.txt.new"
 mv "$files/guest-tools.txt.new" "$files/guest-tools.txt"
 printf '%s\n' "$ISOLIFT_VERSION" > "$state/version.new"
