@@ -13,13 +13,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.isolift.vm.plugins.module_utils.beginning import BeginningUnknown, start
+from ansible_collections.isolift.vm.plugins.module_utils.beginning import start
 from ansible_collections.isolift.vm.plugins.module_utils.broker import (
     ARGUMENT_SPEC,
     PIKA_ERROR,
     BrokerError,
 )
-from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError, HalfBegun
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError
 from ansible_collections.isolift.vm.plugins.module_utils.records import FAILURES
 
@@ -87,7 +87,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
         try:
             result = start(arguments, self._task.check_mode)
-        except BeginningUnknown as error:
+        except HalfBegun as error:
             return {"failed": True, "msg": str(error)}
         except (BrokerError, CampaignError, ConditionError, ValueError) as error:
             return {

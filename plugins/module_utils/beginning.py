@@ -12,9 +12,10 @@ import time
 from typing import Any
 
 from .broker import Broker
-from .broker_errors import BrokerLost
+from .broker_errors import BrokerError
 from .broker_options import BrokerOptions
 from .campaign import SKEW_S
+from .campaign_errors import HalfBegun
 from .conditions import Conditions
 from .coordinator import Coordinator, rehearse
 from .media import parse_path
@@ -64,14 +65,10 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
     )
 
 
-class BeginningUnknown(Exception):
-    """The journal knows whether the campaign was begun, this run does not."""
-
-
 def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Begin the campaign that ``arguments``, upgrade_start's options, describe; what upgrade_start returns, and ``warnings``.
 
-    :raises BeginningUnknown: the connection was lost meanwhile.
+    :raises HalfBegun: see there; the text says what to do.
     :raises BrokerError, CampaignError, ConditionError, ValueError: nothing was begun.
     """
     host = socket.gethostname()
@@ -88,14 +85,14 @@ def start(arguments: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             coordinator = Coordinator(broker, arguments["campaign_id"], os.urandom(8).hex(), host)
             try:
                 coordinator.begin(opened, rows)
-            except BrokerLost as error:
-                raise BeginningUnknown(
-                    f"The connection was lost while the campaign was begun, so it is not known how far it came: {error}. "
+            except HalfBegun as error:
+                raise HalfBegun(
+                    f"Beginning the campaign was broken off, so it is not known how far it came: {error}. "
                     f"isolift.vm.upgrade -e campaign_id={arguments['campaign_id']} goes on with it, or says that it was never begun"
                 ) from error
             try:
                 coordinator.settle(conditions.judge)
-            except BrokerLost as error:
+            except BrokerError as error:
                 warnings.append(
                     f"The campaign is begun, but not every start was sent; upgrade_coordinate sends them: {error}"
                 )

@@ -12,3 +12,7 @@ class CampaignError(Exception):
 
 class CampaignLost(CampaignError):
     """Another coordinator has taken the campaign; the text names it."""
+
+
+class HalfBegun(CampaignError):
+    """Beginning the campaign was broken off; how far it came only its journal says."""

@@ -14,9 +14,9 @@ from collections import Counter
 from typing import Callable
 
 from .broker import Broker, Publication, append
-from .broker_errors import BrokerLost
+from .broker_errors import BrokerError, BrokerLost
 from .campaign import Append, Campaign, Effect, Judge, Send
-from .campaign_errors import CampaignError, CampaignLost
+from .campaign_errors import CampaignError, CampaignLost, HalfBegun
 from .history import campaigns_of
 from .ids import campaign_time
 from .records import RECORDS, Opened, Row
@@ -50,17 +50,20 @@ class Coordinator:
         """Make the campaign's journal, write its opening, list it, and claim epoch 1.
 
         :raises CampaignError: no campaign can have that policy or selection; nothing was made.
-        :raises BrokerLost: the broker fails; how far the campaign came its journal says.
-        :raises BrokerError: the journal exists already, or the broker refuses.
+        :raises BrokerError: the journal exists already, or cannot be made; nothing was begun.
+        :raises HalfBegun: the broker failed or refused after that, or another coordinator was quicker.
         """
         now = time.time()
         rehearse(self.campaign.campaign_id, opened, vms)
         opening = self.campaign.opening(opened, vms, now)
         self._broker.declare_journal(self._journal)
-        self._list(opening[0])  # before the seal: what is sealed can be conducted, so it must be found
-        self._broker.read(self._journal)
-        self._append(opening)
-        self._claim()
+        try:
+            self._list(opening[0])  # before the seal: what is sealed can be conducted, so it must be found
+            self._broker.read(self._journal)
+            self._append(opening)
+            self._claim()
+        except (BrokerError, CampaignLost) as error:
+            raise HalfBegun(str(error)) from error
 
     def catch_up(self) -> None:
         """Fold the journal as far as it goes now.

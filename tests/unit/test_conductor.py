@@ -16,6 +16,7 @@ from ansible_collections.isolift.vm.plugins.module_utils import conductor as con
 from ansible_collections.isolift.vm.plugins.module_utils import coordinator as coordinating
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Publication
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import HalfBegun
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import PATIENCE_S, Conductor
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import SILENCE_S, Coordinator
 from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S as RESEND_S
@@ -70,6 +71,27 @@ def test_a_campaign_is_listed_before_it_can_be_conducted(clock: Clock) -> None:
         (own, "sealed"),
         (own, "claim"),
     ]
+
+
+def test_a_beginning_that_is_broken_off_is_not_taken_for_none(clock: Clock) -> None:
+    """The journal may have its seal already, and then any run may conduct the campaign."""
+    broker: Any = ListBroker(clock, [], stores=False)
+    with pytest.raises(HalfBegun, match="could not store"):
+        Coordinator(broker, CAMPAIGN, "first", "host").begin(OPENED, rows(2))
+
+
+def test_a_beginning_that_another_run_overtakes_is_not_taken_for_none(clock: Clock) -> None:
+    class Overtaken(ListBroker):
+        def publish(self, publications: Iterable[Publication]) -> list[Publication]:
+            several = list(publications)
+            if b'"claim"' in several[-1].body:
+                Coordinator(ListBroker(clock, log), CAMPAIGN, "quicker", "host").resume()  # type: ignore[arg-type]
+            return super().publish(several)
+
+    log: list[bytes] = []
+    broker: Any = Overtaken(clock, log)
+    with pytest.raises(HalfBegun, match="another coordinator"):
+        Coordinator(broker, CAMPAIGN, "first", "host").begin(OPENED, rows(2))
 
 
 def test_a_run_that_dies_after_its_claim_leaves_nothing_that_only_it_knew(clock: Clock) -> None:

@@ -14,6 +14,7 @@ from unit.list_broker import Clock, ListBroker
 from ansible_collections.isolift.vm.plugins.action import upgrade_start
 from ansible_collections.isolift.vm.plugins.module_utils import beginning
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerError
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import HalfBegun
 from ansible_collections.isolift.vm.plugins.module_utils.wire import encode
 from ansible_collections.isolift.vm.plugins.modules import upgrade_control
 
@@ -64,5 +65,5 @@ def test_a_campaign_that_may_have_been_begun_can_be_gone_on_with(monkeypatch: py
         media_path=f"/media/{CAMPAIGN}/{'a' * 64}.iso",
         vms=[{"vm": vm_uuid(0), "name": "desk-0", "node": "node0", "reason": ""}],
     )
-    with pytest.raises(beginning.BeginningUnknown, match=f"-e campaign_id={CAMPAIGN} goes on with it"):
+    with pytest.raises(HalfBegun, match=f"-e campaign_id={CAMPAIGN} goes on with it"):
         beginning.start(arguments, check_mode=False)
