@@ -117,7 +117,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._close(result.result.get("table") or [])
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """The coordinator gave up: show how far the campaign came."""
+        """The coordinator gave up: show how far the campaign came, if it was followed."""
         if _name(result.task) == COORDINATE:
             self._close([])
 

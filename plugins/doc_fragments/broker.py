@@ -44,5 +44,5 @@ options:
     type: float
     default: 15.0
 requirements:
-  - pika >= 1.2.0
+  - pika >= 1.2.0, for M(isolift.vm.upgrade_start) and M(isolift.vm.upgrade_coordinate) in the Python that runs Ansible
 """

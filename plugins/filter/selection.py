@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filters that choose VMs, tell which campaigns are over, and what is left in drives; documented in the YAML files beside this one."""
+"""The filters about VMs, campaigns and discs; documented in the YAML files beside this one."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ def with_media_results(
     return [asdict(candidate) for candidate in with_media([Candidate(**vm) for vm in vms], results)]
 
 
+def by_node(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """See by_node.yml."""
+    shares: dict[str, list[str]] = {}
+    for row in rows:
+        shares.setdefault(row["node"], []).append(row["vm"])
+    return shares
+
+
 def discs_left(results: Sequence[Mapping[str, Any]], ejections: Sequence[Mapping[str, Any]]) -> list[str]:
     """See discs_left.yml."""
     return report.discs_left(results, ejections)
@@ -67,6 +75,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """By name."""
         return {
+            "by_node": by_node,
             "campaigns_open": campaigns_open,
             "campaigns_over": campaigns_over,
             "discs_left": discs_left,

@@ -15,7 +15,8 @@ description:
   - A campaign is conducted by one run at a time. While another run conducts it, this one follows, and takes over should that end.
   - If the connection to the broker is lost, it is made again and the campaign goes on; for as long as the campaign's deadline is ahead, and at
     least for ten minutes.
-  - Runs on the control node, whatever host the task names.
+  - Runs on the control node, by Ansible's own Python, whatever host the task names. So C(become) and C(environment) mean nothing to it, and it
+    takes no C(async).
 author:
   - The isolift.vm authors (@isolift)
 extends_documentation_fragment:

@@ -14,7 +14,8 @@ description:
   - A VM whose O(vms.reason) is V(no_channel), V(duplicate_uuid), V(no_drive), V(drive_ambiguous) or V(drive_in_use) is ineligible at once
     and is sent nothing. With any other reason it is sent its start, because the relay tries again to insert the disc.
   - Follow the campaign with M(isolift.vm.upgrade_coordinate), which also judges requests and gives leave to install.
-  - Runs on the control node, whatever host the task names.
+  - Runs on the control node, by Ansible's own Python, whatever host the task names. So C(become) and C(environment) mean nothing to it, and it
+    takes no C(async).
 author:
   - The isolift.vm authors (@isolift)
 extends_documentation_fragment:

@@ -47,6 +47,11 @@ def test_one_name_that_is_not_in_a_list_is_refused_rather_than_taken_letter_by_l
         select_vms(NODES, *arguments)
 
 
+def test_vms_are_shared_among_nodes_whose_names_differ_in_case_alone() -> None:
+    rows = [{"vm": vm_uuid(number), "node": node} for number, node in enumerate(["Node1", "node1", "Node1"])]
+    assert FILTERS["by_node"](rows) == {"Node1": [vm_uuid(0), vm_uuid(2)], "node1": [vm_uuid(1)]}
+
+
 def test_media_results_are_added_to_the_chosen_vms() -> None:
     chosen = select_vms(NODES)
     results = [{"vm": vm_uuid(1), "changed": False, "reason": "drive_in_use"}]
