@@ -91,6 +91,15 @@ def test_a_domain_that_stops_before_its_disc_came_out_is_tried_once_more(session
     assert session.happens(MediumDone(VM, eject.number, Reason.NO_DOMAIN)).effects == []
 
 
+def test_a_domain_that_stops_while_its_disc_is_ejected_is_rid_of_it_all_the_same(session: Node) -> None:
+    """What goes on waits for a tray that the guest holds locked, and comes to nothing."""
+    begun = session.starts().reports(RESULT).broker_answers().the(EjectMedium)
+    eject = session.happens(DomainDown(VM)).the(EjectMedium)
+    assert (eject.vm, eject.campaign_id) == (VM, CAMPAIGN)
+    assert session.happens(MediumDone(VM, begun.number, Reason.TRAY_LOCKED)).effects == []
+    assert session.happens(MediumDone(VM, eject.number)).effects == []
+
+
 def test_a_domain_that_stops_before_its_result_is_safe_is_rid_of_the_disc_all_the_same(session: Node) -> None:
     published = session.starts().reports(RESULT).the(Publish)
     session.happens(DomainDown(VM))

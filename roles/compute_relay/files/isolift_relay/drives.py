@@ -101,14 +101,16 @@ class Drives:
         self._advance(vm)
 
     def forget(self, vm: Vm) -> None:
-        """The domain is gone. Its commands are answered; an ejection that waits is tried a last time, on its definition."""
+        """The domain is gone. Its commands are answered; an ejection that waits, or may have met a locked tray, is tried a last time,
+        on its definition."""
         commands = list(vm.waiting)
         if isinstance(vm.operation, Command):
             commands.insert(0, vm.operation)
         for command in commands:
             self._desk.undeliverable(command, "no_agent", "the domain stopped or moved away")
-        if vm.ejection is not None:
-            self._desk.emit(EjectMedium(vm.uuid, self._desk.number(), vm.ejection.campaign_id))
+        for ejection in (vm.operation, vm.ejection):
+            if isinstance(ejection, Ejection):
+                self._desk.emit(EjectMedium(vm.uuid, self._desk.number(), ejection.campaign_id))
 
     def broker_lost(self, vm: Vm) -> None:
         """The broker took its commands back."""
