@@ -93,11 +93,15 @@ class Campaign(Fold):
 
     def present(self, vm: str) -> None:
         """The agent of ``vm`` said hello, perhaps to another relay than before: it is asked how it is, and what it did not
-        acknowledge is due now."""
+        acknowledge is due now; or it is told that its upgrade is over, if it may not know."""
         upgrade = self.upgrades.get(vm)
-        if upgrade is not None and not upgrade.final:
+        if upgrade is None:
+            return
+        if upgrade.final:
+            upgrade.release = upgrade.release or upgrade.lingers
+        else:
             upgrade.due, upgrade.tries, upgrade.greeted = 0.0, 0, True
-            self._changed.add(vm)
+        self._changed.add(vm)
 
     def unroutable(self, vm: str) -> None:
         """No relay has ``vm`` running: kept as the reason, should it stay so."""

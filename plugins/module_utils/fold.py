@@ -127,7 +127,7 @@ class Fold:
         self.claimed_on = payload.host
         self._new_claim()
         for upgrade in self.upgrades.values():
-            upgrade.pending_decision = upgrade.release = upgrade.greeted = False
+            upgrade.pending_decision = upgrade.greeted = False
             upgrade.due, upgrade.tries = 0.0, 0
             upgrade.ask_from = self._starts_from if message.epoch > 1 else NEVER
         self._changed.update(self.upgrades)

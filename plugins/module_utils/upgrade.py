@@ -138,6 +138,14 @@ class Upgrade:
         """Whether the upgrade has its outcome."""
         return self.state in FINAL
 
+    @property
+    def lingers(self) -> bool:
+        """Whether its agent may still hold it although it is over: the coordinator ended it before the deadline that the agent knows,
+        and the agent said no result."""
+        if self.result is not None or self.late_result is not None:
+            return False
+        return self.state in _RELEASING or (self.state is State.INELIGIBLE and self.answered_at > 0.0)
+
     def apply(self, message: Message, target_version: str) -> bool:
         """Take one journal record of this upgrade; true if anything changed."""
         handler = _HANDLERS.get(type(message.payload))
@@ -288,6 +296,7 @@ def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> b
 
 
 def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
+    upgrade.release = False
     if upgrade.final:
         if payload in (upgrade.result, upgrade.late_result):
             return False  # the same report again
@@ -330,7 +339,7 @@ def _ended(upgrade: Upgrade, payload: Ended, at: float, _target: str) -> bool:
         return False
     if outcome not in FINAL or not upgrade._end(outcome, payload.stage, payload.reason, at):
         return False
-    upgrade.release = outcome in _RELEASING or (outcome is State.INELIGIBLE and upgrade.answered_at > 0.0)
+    upgrade.release = upgrade.lingers
     return True
 
 

@@ -170,6 +170,42 @@ def test_a_user_may_think_longer_than_a_permit_lasts() -> None:
 # Upgrades that the coordinator ended.
 
 
+def ended_while_off() -> Rig:
+    """A campaign of two VMs, one of which was told nothing of the end of its upgrade, because it was off at that moment."""
+    rig = Rig(2, opened=SHORT)
+    brought_to(State.STARTED, rig)
+    rig.settle(100.0)
+    rig.relay(START_DELIVERED)
+    assert "cancel" in kinds(rig.settle(ANSWER_S))
+    rig.relay(Undeliverable("cancel", "nonce-1.9", "no_agent"))
+    assert rig.outcome()[0] is State.TIMED_OUT
+    return rig
+
+
+def of_first(rig: Rig, after: float = 0.0) -> list[str]:
+    return [one.payload.TYPE for one in rig.settle(after) if one.vm == vm_uuid(0)]
+
+
+def test_an_agent_that_was_off_when_its_upgrade_ended_is_told_at_its_hello() -> None:
+    rig = ended_while_off()
+    assert not of_first(rig, 60.0)
+    for _hello in range(2):
+        rig.campaign.present(vm_uuid(0))
+        assert of_first(rig) == ["cancel"]
+    rig.agent(Result("cancelled"))
+    rig.campaign.present(vm_uuid(0))
+    assert not of_first(rig)
+
+
+def test_the_next_coordinator_tells_whom_the_one_before_it_may_not_have_told() -> None:
+    rig = ended_while_off()
+    rig.resume("nonce-2")
+    assert of_first(rig) == ["cancel"]
+    rig.agent(Result("cancelled"))
+    rig.resume("nonce-3")
+    assert not of_first(rig)
+
+
 @pytest.mark.parametrize("sign", [REQUEST, Confirmation(1, "confirm")])
 def test_an_agent_that_goes_on_with_an_upgrade_that_is_over_is_told_so(sign: object) -> None:
     rig = Rig(2, opened=SHORT)
