@@ -151,6 +151,7 @@ class Broker:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
         self.is_up = True
+        self.routes_from = 0.0  # when it knows the way to its streams
         self.streams: dict[str, list[bytes]] = {}
         self.appended: Callable[[str, int, bytes], None] = lambda _stream, _offset, _body: None
         self._connections: list[Connection] = []
@@ -167,9 +168,16 @@ class Broker:
         self._connections.append(connection)
         return connection
 
-    def restart(self, seconds: float) -> None:
-        """All connections break, and there are no new ones for a while. What was stored is kept."""
+    @property
+    def routes(self) -> bool:
+        """Whether it takes records."""
+        return self.is_up and self.ground.now >= self.routes_from
+
+    def restart(self, seconds: float, routeless_s: float) -> None:
+        """All connections break, and there are no new ones for a while; then streams have no routes for some seconds more. What was
+        stored is kept."""
         self.is_up = False
+        self.routes_from = self.ground.now + seconds + routeless_s
         for connection in list(self._connections):
             connection.break_off()
             self.release(connection)
@@ -252,7 +260,7 @@ class Broker:
     # Inside
 
     def _store(self, connection: Connection, stream: str, body: bytes) -> str | None:
-        if stream not in self.streams:
+        if stream not in self.streams or not self.routes:
             return UNROUTABLE
         fault = self.ground.reached("append 0")
         if fault is not None:

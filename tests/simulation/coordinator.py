@@ -25,6 +25,9 @@ from simulation.ledger import decode_record
 RETRY_S = 5.0
 """Seconds between attempts to reach the broker."""
 
+AGAIN_S = {REFUSED: 0.0, UNROUTABLE: RETRY_S}
+"""Seconds until the next attempt after a record was not stored."""
+
 LEASE_S = 5.0
 """Seconds between attempts to get the lease."""
 
@@ -183,8 +186,11 @@ class Coordinator(Process):
         vm = self._commands.pop(token, "")
         if vm and outcome == UNROUTABLE:
             self.campaign.unroutable(vm)
-        if outcome == REFUSED and not vm:
-            self._connect()  # a record that was not stored: begin anew from what was
+        if (
+            outcome in (REFUSED, UNROUTABLE) and not vm
+        ):  # a record that was not stored: begin anew from what was
+            self._hang_up()
+            self.later(AGAIN_S[outcome], self._connect)
             return
         self._turn()
 

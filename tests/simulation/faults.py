@@ -128,7 +128,7 @@ class Injector:
     def _restart_broker(self, fault: Fault) -> bool:
         if not self._world.broker.is_up:
             return False
-        self._world.broker.restart(fault.seconds)
+        self._world.broker.restart(fault.seconds, fault.routeless_s)
         return True
 
     def _delay_relay(self, fault: Fault) -> bool:

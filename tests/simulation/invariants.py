@@ -240,7 +240,9 @@ class Invariants:
         for message in memory.outbox:
             if message.message_id not in known:
                 self._made_report(guest, message, recorded)
-        if isinstance(event, events.Acknowledged) and not event.refused:
+        if isinstance(
+            event, events.Acknowledged
+        ):  # or refused for good, which no report of these campaigns may be
             for message in before.outbox:
                 if message.message_id == event.message_id:
                     self._forgotten[memory.vm, message.message_id] = message

@@ -115,6 +115,9 @@ TRANSIENT = frozenset(
 _OFFSETS = {Kind.CLOCK_WRONG, Kind.CLOCK_STEP, Kind.HOST_SKEW}
 """Their seconds are by how much a clock is wrong."""
 
+ROUTELESS_MOST_S = 50.0
+"""Most seconds that a broker takes to find its routes; relays count on it that it has them after `Limits.routes_s`."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -136,7 +139,13 @@ class Fault:
     @property
     def lasts_s(self) -> float:
         """For how many seconds it goes on."""
-        return 0.0 if self.kind in _OFFSETS else self.seconds
+        return 0.0 if self.kind in _OFFSETS else self.seconds + self.routeless_s
+
+    @property
+    def routeless_s(self) -> float:
+        """For how many seconds a broker that was restarted finds no route to its streams."""
+        is_slow = self.kind is Kind.BROKER_RESTART and self.other % 2 == 1
+        return self.share * ROUTELESS_MOST_S if is_slow else 0.0
 
     def __str__(self) -> str:
         when = f"at point {self.nth} of {self.trigger}" if self.nth else "from the beginning"

@@ -23,6 +23,7 @@ from isolift_agent.memory import Memory, Upgrade
 from isolift_agent.step import Step
 from isolift_agent.wire import Message as AgentMessage
 from isolift_relay import wire
+from isolift_relay.desk import Desk
 from isolift_relay.reports import Reports
 from isolift_relay.sessions import Vm
 from simulation.files import Kernel
@@ -121,6 +122,13 @@ def journal_without_fsync() -> Iterator[None]:
 
 
 @contextmanager
+def routes_trusted_at_once() -> Iterator[None]:
+    """The relay takes a journal for gone that a broker has no route to which has just been started."""
+    with patch.object(Desk, "trusts_routes", True):
+        yield
+
+
+@contextmanager
 def clock_of_the_guest() -> Iterator[None]:
     """The agent counts the host's time on by the guest's wall clock."""
     with patch.object(clock, "elapsed", guest_time.time):
@@ -146,6 +154,7 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "permit without end": permit_without_end,
     "result before journal": result_before_journal,
     "journal without fsync": journal_without_fsync,
+    "routes trusted at once": routes_trusted_at_once,
     "clock of the guest": clock_of_the_guest,
     "cancelled on the wish": cancelled_on_the_wish,
 }

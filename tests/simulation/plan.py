@@ -73,7 +73,7 @@ def _draw_vm(random: Random, nodes: int) -> VmPlan:
         node=random.randrange(nodes),
         version=TARGETS[0] if random.random() < 0.04 else OLD_VERSION,
         ready_s=random.uniform(20.0, 90.0) if random.random() < 0.2 else 0.0,
-        answer_s=random.uniform(30.0, 300.0) if random.random() < 0.15 else random.uniform(1.0, 30.0),
+        answer_s=random.uniform(30.0, 120.0) if random.random() < 0.15 else random.uniform(1.0, 30.0),
         install_s=random.uniform(2.0, 60.0),
         commit=random.random(),
         boot_s=random.uniform(2.0, 20.0),

@@ -35,6 +35,9 @@ COMPONENT = "guest-tools"
 RESUME_S = 120.0
 """Seconds between an operator's looks at whether a coordinator runs."""
 
+CANCEL_AGAIN_S = 5.0
+"""Seconds between an operator's attempts to cancel."""
+
 PATIENCE_S = 600.0
 """Seconds after the last deadline within which a campaign has to be closed."""
 
@@ -233,7 +236,10 @@ class World:
         self.ground.after(RESUME_S, self._look_after)
 
     def cancel(self, vms: tuple[str, ...]) -> None:
-        """An operator cancels the first campaign's upgrades of ``vms`` (none: of all)."""
+        """An operator cancels the first campaign's upgrades of ``vms`` (none: of all), once the broker takes it."""
+        if not self.broker.routes:
+            self.ground.after(CANCEL_AGAIN_S, self.cancel, vms)
+            return
         control = Control(action="cancel", vms=vms, reason="changed our minds", by="operator")
         record = Campaign(self.campaigns[0], "control").record(control, self.ground.now)
         self.broker.append(journal(self.campaigns[0]), encode(record))
