@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,7 @@ _PLAY = _HERE / "campaign.yml"
 START = "isolift.vm.upgrade_start"
 COORDINATE = "isolift.vm.upgrade_coordinate"
 _END = "end"
+_STOP_S = 30.0
 
 
 BEGAN, ENDED = "began", "ended"
@@ -88,7 +90,7 @@ def run(
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process, lines = _start(_command(broker, variables), environment, output)
-        with lines, TreeWatch(process.pid) as watch:
+        with _ended(process), lines, TreeWatch(process.pid) as watch:
             events = list(_events(lines, process.pid, heard))
             cpu_s = _wait(process)
         wall_s = time.monotonic() - began
@@ -147,6 +149,17 @@ def _environment(times: int) -> dict[str, str]:
         "ANSIBLE_CALLBACKS_ENABLED": "task_times,isolift.vm.upgrade_results",
         "SCALE_TASK_TIMES": f"/proc/self/fd/{times}",
     }
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leaves no play behind when the benchmark is interrupted."""
+    try:
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            process.wait(_STOP_S)
 
 
 def _events(lines: IO[str], pid: int, heard: Callable[[Event, int], None]) -> Iterator[Event]:
