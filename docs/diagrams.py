@@ -36,8 +36,8 @@ The table is in `{upgrade}`.
 
 An agent's result moves every state of this diagram to the outcome that it names: {guest}.
 The coordinator does the same where it decides the outcome itself: at the campaign's deadline as the first table says (a notification that
-never arrived ends as unreachable, an upgrade that was to be cancelled as timed_out), and past a state's own limit as the second one says, if the
-agent acknowledged the question why it does not go on. Nothing leaves an outcome.
+never arrived ends as unreachable; an upgrade that was to be cancelled, or is held and may have used an earlier permit, as timed_out), and
+past a state's own limit as the second one says, if the agent acknowledged the question why it does not go on. Nothing leaves an outcome.
 """
 
 CHANNEL = """

@@ -167,7 +167,7 @@ class Campaign(Fold):
         ending = self._ending(upgrade, now)
         if ending is not None:
             return [self._end(upgrade, *ending, now)]
-        if upgrade.cancelling and upgrade.state is not State.INSTALLING:
+        if self._withdrawn(upgrade):
             return self._repeated(upgrade, now, self._cancel)
         question = self._question(upgrade, now)
         return question + self._next_step(upgrade, now, judge, bool(question))
@@ -187,34 +187,46 @@ class Campaign(Fold):
                 "state_lost",
                 "the agent knows nothing of the installation that it began",
             )
-        if upgrade.cancelling and self._surely_cancelled(upgrade):
-            return State.CANCELLED, CANCEL, upgrade.cancelling
+        withdrawn = self._withdrawn(upgrade)
+        if withdrawn and not self._may_install(upgrade):
+            return withdrawn
         if now >= self.policy.deadline:
             return self._at_deadline(upgrade)
         if upgrade.state in LIMITED and self._stuck(upgrade, now):
             return State.TIMED_OUT, LIMITED[upgrade.state][1], "the agent answers, but does not go on"
-        if upgrade.state is State.INSTALLING:
-            return None
-        if upgrade.ineligible and upgrade.state is not State.CONFIRMED:  # then it may need its drive no more
-            return State.INELIGIBLE, "media", upgrade.reason
-        if upgrade.refusals > REFUSALS_BORNE:
-            return State.FAILED, "protocol", upgrade.reason
         return None
 
     def _at_deadline(self, upgrade: Upgrade) -> tuple[State, str, str]:
         outcome, stage = DEADLINE_OUTCOME[upgrade.state]
-        if upgrade.state is State.NOTIFIED and not upgrade.delivered:
+        reason = upgrade.reason or "the campaign's deadline passed"
+        withdrawn = self._withdrawn(upgrade)
+        if withdrawn:
+            outcome, stage = State.TIMED_OUT, withdrawn[1]
+        elif upgrade.state is State.NOTIFIED and not upgrade.delivered:
             outcome = State.UNREACHABLE
-        if upgrade.cancelling:
-            outcome, stage = State.TIMED_OUT, CANCEL
-        return outcome, stage, upgrade.reason or "the campaign's deadline passed"
+        elif upgrade.state is State.HELD and self._may_install(upgrade):
+            outcome, reason = State.TIMED_OUT, f"it was given leave before, and then: {reason}"
+        return outcome, stage, reason
 
-    def _surely_cancelled(self, upgrade: Upgrade) -> bool:
-        """Whether nothing can be installed any more: never notified, or asked again after the last permit had run out."""
-        if upgrade.permit == 0:
-            return upgrade.state is not State.INSTALLING
+    def _withdrawn(self, upgrade: Upgrade) -> tuple[State, str, str] | None:
+        """(outcome, stage, reason) of an upgrade that shall not be installed, once it is sure that it will not be; until then its
+        agent is told to cancel it."""
+        if upgrade.state is State.INSTALLING:
+            return None
+        if upgrade.cancelling:
+            return State.CANCELLED, CANCEL, upgrade.cancelling
+        if upgrade.ineligible and upgrade.state is not State.CONFIRMED:  # then it may need its drive no more
+            return State.INELIGIBLE, "media", upgrade.reason
+        if upgrade.refusals > REFUSALS_BORNE:
+            return State.FAILED, "protocol", upgrade.reason or "the relay refused what the guest sent"
+        return None
+
+    def _may_install(self, upgrade: Upgrade) -> bool:
+        """Whether it may be installed, now or by now: it was given leave, and did not ask again after that had run out."""
         asked_again = upgrade.state in (State.REQUESTED, State.HELD)
-        return asked_again and upgrade.requested_at >= upgrade.expires_at + SKEW_S
+        return upgrade.permit > 0 and not (
+            asked_again and upgrade.requested_at >= upgrade.expires_at + SKEW_S
+        )
 
     def _stuck(self, upgrade: Upgrade, now: float) -> bool:
         """Whether the agent acknowledged the question why it does not go on, and still does not; one that waits for another upgrade
@@ -271,7 +283,8 @@ class Campaign(Fold):
         return Send(self.record(self._start(), now, upgrade))
 
     def _cancel(self, upgrade: Upgrade, now: float) -> Effect:
-        reason = upgrade.cancelling or f"the upgrade is over: {upgrade.state.value}"
+        withdrawn = self._withdrawn(upgrade)
+        reason = withdrawn[2] if withdrawn else f"the upgrade is over: {upgrade.state.value}"
         return Send(self.record(Cancel(reason=reason[:200], nonce=self._nonce), now, upgrade))
 
     def _repeated(

@@ -167,8 +167,10 @@ class Upgrade:
         return False
 
     def missed(self, reason: str) -> bool:
-        """Keep why a command did not reach the agent; but not if it did before, nor instead of why it is held."""
+        """Keep why a command did not reach the agent; but not if it did before, nor instead of why it is held or cannot go on."""
         if self.final or self.delivered or self.state is State.HELD:
+            return False
+        if self.ineligible or self.refusals > REFUSALS_BORNE:
             return False
         self.reason = reason
         return True
@@ -196,8 +198,12 @@ class Upgrade:
         if self.cancelling or self.cancel_refusal:
             return False
         self.cancelling = reason or "cancelled by an operator"
-        self.due, self.tries = 0.0, 0
+        self._hurry()
         return True
+
+    def _hurry(self) -> None:
+        """What its agent is sent next does not wait for an answer to what it was sent last."""
+        self.due, self.tries = 0.0, 0
 
     def _end(self, outcome: State, stage: str, reason: str, at: float) -> bool:
         if self.final:
@@ -236,6 +242,8 @@ def _undeliverable(upgrade: Upgrade, payload: Undeliverable, at: float, _target:
         upgrade.unknown = True
     if payload.reason not in INELIGIBLE_REASONS:
         return upgrade.missed(reason) or upgrade.unknown
+    if not upgrade.ineligible:
+        upgrade._hurry()
     upgrade.ineligible, upgrade.reason = True, reason
     return True
 
@@ -244,6 +252,8 @@ def _refused(upgrade: Upgrade, payload: Refused, at: float, _target: str) -> boo
     if upgrade.final:
         return False
     upgrade.refusals += 1
+    if upgrade.refusals == REFUSALS_BORNE + 1:
+        upgrade._hurry()
     upgrade.reason = f"the relay refused what the guest sent: {payload.reason}: {payload.detail}"
     return True
 
@@ -306,6 +316,8 @@ def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
         upgrade.late_result = payload
         return True
     outcome, stage, reason = judge_result(payload, target)
+    if outcome is State.CANCELLED:
+        reason = reason or upgrade.cancelling or upgrade.reason
     upgrade.result = payload
     return upgrade._end(outcome, stage, reason, at)
 

@@ -146,7 +146,10 @@ class Invariants:
         elif isinstance(payload, wire.Cancel):
             wished = any(at <= read and (not vms or message.vm in vms) for at, vms in ledger.cancels)
             ended = ledger.outcome(message.vm, read) is not None
-            _require(wished or ended, "decided before sent", f"{what} and nobody wished it")
+            doubted = ledger.doubts.get(message.vm, read + 1) <= read
+            _require(
+                wished or ended or doubted, "decided before sent", f"{what} and nothing stands against it"
+            )
 
     @staticmethod
     def _is_older_permit(

@@ -22,7 +22,13 @@ from ansible_collections.isolift.vm.plugins.module_utils.records import (
     Sealed,
     Selected,
 )
-from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Result, decode
+from ansible_collections.isolift.vm.plugins.module_utils.wire import (
+    Message,
+    Refused,
+    Result,
+    Undeliverable,
+    decode,
+)
 
 REPORTS = ("request", "confirmation", "progress", "result")
 
@@ -88,6 +94,9 @@ class Ledger:
         self.outcomes: dict[str, Outcome] = {}
         self.permits: dict[str, list[Permit]] = {}
         self.cancels: list[tuple[int, tuple[str, ...]]] = []
+        self.doubts: dict[
+            str, int
+        ] = {}  # by VM, the first word of the relay that its upgrade may not go well
         self.claims: list[tuple[int, int, str]] = []
         self.reports: set[tuple[str, str]] = set()
 
@@ -107,6 +116,8 @@ class Ledger:
                 self.claims.append((offset, message.epoch, payload.nonce))
         elif isinstance(payload, Control):
             self.cancels.append((offset, payload.vms))
+        elif isinstance(payload, (Refused, Undeliverable)):
+            self.doubts.setdefault(message.vm, offset)
         elif payload.TYPE in REPORTS:
             self.reports.add((message.vm, message.message_id))
         if isinstance(payload, Notified) and self._is_in_force(message.epoch, payload.nonce):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -30,6 +31,7 @@ from unit.campaign_rig import (
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import (
     REJUDGE_S,
     RESEND_MOST_S,
+    SKEW_S,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S
 from ansible_collections.isolift.vm.plugins.module_utils.records import (
@@ -38,6 +40,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.records import (
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import REFUSALS_BORNE
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
+    Cancel,
     Confirmation,
     Notification,
     Progress,
@@ -280,11 +283,93 @@ def test_an_agent_whose_drive_was_taken_is_told_that_its_upgrade_is_over() -> No
 
 
 def test_an_agent_that_could_not_be_understood_is_told_that_its_upgrade_is_over() -> None:
-    rig = confirmed()
+    rig = Rig()
+    requested(rig)
     for _each in range(REFUSALS_BORNE + 1):
         rig.relay(Refused("not_json"))
     assert kinds(rig.settle()) == ["cancel"]
     assert rig.outcome()[:2] == (State.FAILED, "protocol")
+
+
+# An upgrade that cannot go on although it was given leave: what the agent does with that is not known before it says so.
+
+
+def drive_taken() -> Rig:
+    """A VM that was given leave, and whose drive was taken then."""
+    rig = Rig()
+    notified(rig)
+    rig.relay(PERMIT_DELIVERED)
+    rig.relay(Undeliverable("start", "nonce-1.9", "drive_in_use", "the drive holds another disc"))
+    return rig
+
+
+def garbled() -> Rig:
+    """A VM whose user agreed, and whose line is garbled since."""
+    rig = confirmed()
+    for _each in range(REFUSALS_BORNE + 1):
+        rig.relay(Refused("not_json"))
+    return rig
+
+
+HOPELESS = pytest.mark.parametrize("hopeless", [drive_taken, garbled])
+
+
+@HOPELESS
+def test_who_was_given_leave_is_asked_to_let_go_and_ends_by_its_own_word(hopeless: Callable[[], Rig]) -> None:
+    rig = hopeless()
+    reason = rig.upgrade().reason
+    (cancel,) = rig.settle()
+    assert cancel.payload == Cancel(reason, "nonce-1")
+    rig.relay(Undeliverable("cancel", "nonce-1.9", "no_agent"))
+    assert not rig.settle(1.0)
+    assert kinds(rig.settle(PATIENCE_S)) == ["cancel"]
+    rig.agent(Result("cancelled"))
+    assert rig.outcome() == (State.CANCELLED, "", reason)
+
+
+@HOPELESS
+def test_who_was_given_leave_and_installed_after_all_has_its_result(hopeless: Callable[[], Rig]) -> None:
+    rig = hopeless()
+    rig.settle()
+    rig.agent(Progress("installing"))
+    assert not rig.settle(RESEND_MOST_S)
+    rig.agent(SUCCEEDED)
+    assert rig.outcome()[0] is State.SUCCEEDED
+
+
+@HOPELESS
+def test_who_was_given_leave_and_is_not_heard_again_may_have_installed(hopeless: Callable[[], Rig]) -> None:
+    rig = hopeless()
+    while rig.now < DEADLINE:
+        assert not rig.upgrade().final
+        assert set(kinds(rig.settle(100.0))) <= {"cancel"}
+    assert rig.outcome()[0] is State.TIMED_OUT
+
+
+def test_who_asks_again_after_its_leave_ran_out_has_not_installed() -> None:
+    rig = garbled()
+    rig.settle()
+    rig.now += PERMIT_S + SKEW_S
+    rig.agent(REQUEST)
+    rig.settle()
+    assert rig.outcome()[:2] == (State.FAILED, "protocol")
+
+
+@pytest.mark.parametrize(
+    ("asked_after", "outcome"), [(10.0, State.TIMED_OUT), (PERMIT_S + SKEW_S, State.INELIGIBLE)]
+)
+def test_who_is_held_at_the_deadline_may_have_used_an_earlier_leave(
+    asked_after: float, outcome: State
+) -> None:
+    """Its request crossed the permit, or came after the end of that."""
+    rig = Rig(judge=unless("crowded"))
+    notified(rig)
+    rig.now += asked_after
+    rig.agent(Request("1.0.0", facts={"crowded": True}))
+    rig.settle()
+    rig.settle(DEADLINE - rig.now)
+    assert rig.outcome()[:2] == (outcome, "conditions")
+    assert "crowded is in the way" in rig.outcome()[2]
 
 
 def test_nobody_is_told_of_an_upgrade_that_never_began() -> None:

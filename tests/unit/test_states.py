@@ -70,7 +70,10 @@ CASES = {
         Undeliverable("start", "c.1", "no_agent"), None, frozenset({"reason"}), EVERYWHERE - {State.HELD}
     ),
     "no drive": Case(
-        Undeliverable("start", "c.1", "no_drive", "x"), None, frozenset({"reason", "ineligible"}), EVERYWHERE
+        Undeliverable("start", "c.1", "no_drive", "x"),
+        None,
+        frozenset({"reason", "ineligible", "tries"}),
+        EVERYWHERE,
     ),
     "refused": Case(Refused("not_json", "x"), None, frozenset({"reason", "refusals"}), EVERYWHERE),
     "request": Case(
