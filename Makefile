@@ -82,7 +82,7 @@ distclean: clean ## stop the lab and remove everything that is not source
 
 $(STAMPS)/packages: tests/lab/packages.txt
 	@mkdir -p $(@D)
-	@packages="python3-venv libarchive-tools shellcheck $$(sed 's/#.*//' $< | xargs)"; \
+	@packages="python3-venv genisoimage libarchive-tools shellcheck $$(sed 's/#.*//' $< | xargs)"; \
 	installed=$$(dpkg-query --show --showformat '$${db:Status-Abbrev}\n' $$packages 2>/dev/null | grep -c '^ii' || true); \
 	if [ "$$installed" -ne "$$(wc -w <<< "$$packages")" ]; then \
 	  echo "host packages: installing $$packages"; \

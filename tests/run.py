@@ -138,7 +138,7 @@ def all_stages() -> tuple[Stage, ...]:
             beside=True,
         ),
         Stage("sanity", (Check("ansible-test sanity", sanity, REPORTS / "sanity"),), beside=True),
-        Stage("unit", (pytest_check("unit", 600.0),), beside=True),
+        Stage("unit", (pytest_check("unit", 900.0),), beside=True),
         Stage("molecule", molecule_checks()),
         Stage("integration", (pytest_check("integration", 1500.0),), needs_lab=True),
         Stage("e2e", (pytest_check("e2e", 1500.0),), needs_lab=True),

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Component ISOs: real images, read back by this collection and by another reader, libarchive's bsdtar."""
+"""Component ISOs: real images, read back by this collection and by other readers, libarchive's bsdtar and cdrkit's isoinfo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pycdlib
 import pytest
@@ -114,6 +114,16 @@ def members_of(image: Path) -> dict[str, tarfile.TarInfo]:
 
 def linux_files(image: Path) -> set[str]:
     return {name for name, member in members_of(image).items() if member.isfile() or member.islnk()}
+
+
+def linux_paths(image: Path) -> set[str]:
+    """The names of all files and directories that cdrkit's isoinfo finds through Rock Ridge.
+
+    Unlike libarchive, and like Linux, it takes a name's continuation wherever on the disc that is.
+    """
+    command = ["isoinfo", "-R", "-f", "-i", str(image)]
+    done = subprocess.run(command, check=True, capture_output=True, env=UTF8)
+    return {line.removeprefix("/") for line in done.stdout.decode().splitlines()}
 
 
 def windows_names(image: Path) -> set[str]:
@@ -317,7 +327,8 @@ def test_linux_sees_any_name_as_it_was(
             assert disc.length(path) == len(data)
             with disc.open(path) as content:
                 assert content.read() == data
-    assert linux_files(image) == set(paths)
+    directories = {str(parent) for path in paths for parent in PurePosixPath(path).parents} - {"."}
+    assert linux_paths(image) == set(paths) | directories
 
 
 # What cannot be built
