@@ -47,6 +47,7 @@ SPEC: dict[str, dict[str, Any]] = {
     "request_s": {"type": "float", "default": 900},
     "verify_s": {"type": "float", "default": 1800},
     "install_s": {"type": "float", "default": 7200},
+    "at_once": {"type": "int", "default": 0},
     "failures": {
         "type": "list",
         "elements": "str",

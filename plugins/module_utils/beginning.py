@@ -44,6 +44,8 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
         raise ValueError(
             f"permit_s must be at least {PERMIT_LEAST_S:g} seconds, not {arguments['permit_s']:g}"
         )
+    if arguments["at_once"] < 0:
+        raise ValueError(f"at_once must be a number of VMs, or 0 for no limit, not {arguments['at_once']}")
     if not arguments["vms"]:
         raise ValueError("vms is empty: there is nothing to upgrade")
     return Opened(
@@ -62,6 +64,7 @@ def opened_from(arguments: dict[str, Any], host: str, now: float) -> Opened:
         verify_s=arguments["verify_s"],
         install_s=arguments["install_s"],
         failures=tuple(arguments["failures"]),
+        at_once=arguments["at_once"],
     )
 
 

@@ -17,6 +17,7 @@ from typing import Callable, Iterable, Union
 from .fold import ATTEMPT, CANCEL, Fold
 from .records import Claim, Closed, Ended, Held, Notified, Opened, Row, Sealed, chunks, selection_digest
 from .states import DEADLINE_OUTCOME, LIMITED, State
+from .turns import Turns
 from .upgrade import NEVER, REFUSALS_BORNE, Upgrade
 from .wire import Cancel, Facts, Message, Notification, Payload, Scalar, Start
 
@@ -64,6 +65,15 @@ class Campaign(Fold):
         self._overdue = False
         self._closing = False
         self._due: list[tuple[float, str]] = []
+        self._turns = Turns(0, SKEW_S)
+
+    def _apply_opened(self, payload: Opened, at: float) -> None:
+        if self.opened is None:
+            self._turns = Turns(payload.at_once, SKEW_S)
+        super()._apply_opened(payload, at)
+
+    def _moved(self, upgrade: Upgrade) -> None:
+        self._turns.follow(upgrade)
 
     def _new_claim(self) -> None:
         self._overdue = self._closing = False
@@ -108,6 +118,8 @@ class Campaign(Fold):
         upgrade = self.upgrades.get(vm)
         if upgrade is not None:
             upgrade.missed("shut_off: no relay has it running")
+            if self._turns.pass_over(vm):
+                self._changed.add(vm)
 
     def next_due(self) -> float | None:
         """The Unix time at which `decide` has something to look at, if nothing changes before."""
@@ -118,19 +130,22 @@ class Campaign(Fold):
         if self._overdue:
             return None
         first = self._due[0][0] if self._due else self.opened.deadline
-        return min(first, self.opened.deadline)
+        turn = self._turns.due()
+        return min(first, self.opened.deadline, first if turn is None else turn)
 
     def decide(self, now: float, judge: Judge) -> list[Effect]:
         """What to append and to send at Unix time ``now``; nothing unless this coordinator's claim is in force."""
         if not self.sealed or not self.mine or self.closed:
             return []
         effects: list[Effect] = []
+        self._turns.expire(now)
         for vm in self._attention(now):
             upgrade = self.upgrades[vm]
             if upgrade.final:
                 effects.extend(self._let_go(upgrade, now))
             elif not upgrade.pending_decision:
                 effects.extend(self._decide_one(upgrade, now, judge))
+        effects.extend(self._call(now))
         if self.finished and not self._closing:
             self._closing = True
             counts = tuple((state, str(count)) for state, count in self.counts().items())
@@ -140,7 +155,8 @@ class Campaign(Fold):
     def _attention(self, now: float) -> Iterable[str]:
         """The VMs to look at: those that changed, those that are due, and once at the deadline all.
 
-        The VMs of one node follow each other: what its relay is sent together it answers together.
+        The VMs of one node follow each other: what its relay is sent together it answers together. Those that wait for leave come in the
+        order of their requests.
         """
         while self._due and self._due[0][0] <= now:
             due, vm = heapq.heappop(self._due)
@@ -150,7 +166,19 @@ class Campaign(Fold):
         if now >= self.policy.deadline and not self._overdue:
             self._overdue = True
             return list(self.upgrades)
-        return sorted(changed, key=lambda vm: (self.upgrades[vm].node, vm))
+        return sorted(changed, key=lambda vm: (self._turns.number(vm), self.upgrades[vm].node, vm))
+
+    def _call(self, now: float) -> list[Effect]:
+        """Ask the VMs whose turn has come for fresh facts."""
+        if now >= self.policy.deadline:
+            return []
+        effects: list[Effect] = []
+        for vm in self._turns.call():
+            upgrade = self.upgrades[vm]
+            upgrade.tries = 0
+            self._wait(upgrade, now + self._next_try(upgrade))
+            effects.append(self._send_question(upgrade, now))
+        return effects
 
     def _wait(self, upgrade: Upgrade, until: float) -> None:
         upgrade.due = until
@@ -200,6 +228,11 @@ class Campaign(Fold):
         outcome, stage = DEADLINE_OUTCOME[upgrade.state]
         reason = upgrade.reason or "the campaign's deadline passed"
         withdrawn = self._withdrawn(upgrade)
+        if upgrade.waits:
+            stage, reason = (
+                "turn",
+                f"its turn did not come: at most {self.policy.at_once} VMs may install at once",
+            )
         if withdrawn:
             outcome, stage = State.TIMED_OUT, withdrawn[1]
         elif upgrade.state is State.NOTIFIED and not upgrade.delivered:
@@ -254,6 +287,8 @@ class Campaign(Fold):
         state = upgrade.state
         if state is State.PENDING:
             return self._send_start(upgrade, now)
+        if state is State.HELD and upgrade.waits:
+            return self._await_turn(upgrade, now, asked)
         if state is State.HELD:
             return self._ask_again(upgrade, now, asked)
         if state is State.REQUESTED:
@@ -321,6 +356,17 @@ class Campaign(Fold):
         self._wait(upgrade, now + REJUDGE_S)
         return [] if first else [self._send_question(upgrade, now)]
 
+    def _await_turn(self, upgrade: Upgrade, now: float, asked: bool) -> list[Effect]:
+        """Who waits for its turn is left alone. Who was called and does not answer in time loses its turn until it is heard."""
+        if self._turns.queues(upgrade.vm):
+            return []
+        if asked:
+            self._wait(upgrade, now + self._next_try(upgrade))
+            return []
+        if now >= upgrade.due:
+            self._turns.pass_over(upgrade.vm)
+        return self._repeated(upgrade, now, self._send_question)
+
     def _start(self) -> Start:
         opened = self.policy
         return Start(
@@ -338,6 +384,10 @@ class Campaign(Fold):
         if now < upgrade.due:
             self._wait(upgrade, upgrade.due)
             return []
+        if (
+            now >= upgrade.expires_at and self.policy.at_once
+        ):  # nobody heard of it, and others wait for the place
+            return self._repeated(upgrade, now, self._send_question)
         if now >= upgrade.expires_at:  # nobody heard of it: a fresh permit takes its place
             return [self._permit(upgrade, now)]
         self._wait(upgrade, now + self._next_try(upgrade))
@@ -352,13 +402,19 @@ class Campaign(Fold):
         facts: dict[str, Scalar] = dict(upgrade.facts or {})
         facts["installed_version"] = upgrade.installed_version
         reason = judge(facts)
-        if not reason:
+        if not reason and self._turns.admits(upgrade.vm):
             return self._permit(upgrade, now)
         upgrade.pending_decision = True
-        return Append(self.record(Held(nonce=self._nonce, reason=reason[:300]), now, upgrade))
+        held = Held(nonce=self._nonce, reason=(reason or self._not_its_turn())[:300], waits=not reason)
+        return Append(self.record(held, now, upgrade))
+
+    def _not_its_turn(self) -> str:
+        taken, most = self._turns.taken, self.policy.at_once
+        return f"waits for its turn: {taken} VMs have leave to install, at most {most} at once"
 
     def _permit(self, upgrade: Upgrade, now: float) -> Effect:
         upgrade.pending_decision = True
         expires_at = min(now + self.policy.permit_s, self.policy.deadline)
+        self._turns.take(upgrade.vm, expires_at)
         permit = Notified(nonce=self._nonce, permit=upgrade.permit + 1, expires_at=expires_at)
         return Append(self.record(permit, now, upgrade))

@@ -24,7 +24,7 @@ from .records import (
     Selected,
     selection_digest,
 )
-from .states import OUTCOME_ORDER, State
+from .states import FINAL, OUTCOME_ORDER, State
 from .upgrade import NEVER, Upgrade
 from .wire import Message
 
@@ -34,7 +34,7 @@ ATTEMPT = 1
 CANCEL = "cancel"
 """The action of a `Control` record that cancels, and the stage at which upgrades end by it."""
 
-AT_ONCE = 5000
+PROMPT_VMS = 5000
 """VMs to which commands are surely handed over, and acknowledged, within `PATIENCE_S`. To send again what only waits for its turn would double
 the load at the moment when it is highest."""
 
@@ -129,11 +129,15 @@ class Fold:
         for upgrade in self.upgrades.values():
             upgrade.pending_decision = upgrade.greeted = False
             upgrade.due, upgrade.tries = 0.0, 0
-            upgrade.ask_from = self._starts_from if message.epoch > 1 else NEVER
+            is_asked = message.epoch > 1 and not upgrade.waits  # who waits is asked when its turn comes
+            upgrade.ask_from = self._starts_from if is_asked else NEVER
         self._changed.update(self.upgrades)
 
     def _new_claim(self) -> None:
         """Somebody claimed the campaign: whatever a coordinator was about to do, it begins anew."""
+
+    def _moved(self, upgrade: Upgrade) -> None:
+        """A record moved the upgrade, or a decision about it was read back."""
 
     def _apply_control(self, payload: Control) -> None:
         if payload.action != CANCEL:
@@ -157,16 +161,20 @@ class Fold:
             self.strays += 1
             return None
         payload = message.payload
+        decided = isinstance(payload, (Held, Notified, Ended))
         if isinstance(payload, (Held, Notified, Ended)):
             if not self._in_force(message.epoch, payload.nonce):
                 self.strays += 1
                 return None
             upgrade.pending_decision = False
             self._changed.add(upgrade.vm)
-        was_final = upgrade.final
-        if not upgrade.apply(message, self.opened.target_version):
+        before = upgrade.state
+        changed = upgrade.apply(message, self.opened.target_version)
+        if decided or upgrade.state is not before:
+            self._moved(upgrade)
+        if not changed:
             return None
-        if upgrade.final and not was_final:
+        if upgrade.final and before not in FINAL:
             self._open -= 1
         self._changed.add(upgrade.vm)
         return upgrade
@@ -174,7 +182,7 @@ class Fold:
     @property
     def patience_s(self) -> float:
         """Seconds that a command gets until it is taken as lost: longer in a large campaign, where all may be on their way at once."""
-        return PATIENCE_S * max(1.0, len(self.upgrades) / AT_ONCE)
+        return PATIENCE_S * max(1.0, len(self.upgrades) / PROMPT_VMS)
 
     @property
     def policy(self) -> Opened:

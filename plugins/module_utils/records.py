@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
-from .wire import MESSAGES, Payload, integer, number, registry, rows, text, texts
+from .wire import MESSAGES, Payload, flag, integer, number, registry, rows, text, texts
 
 CHUNK = 200
 """Most VMs that one `Selected` record lists."""
@@ -33,7 +33,7 @@ class Opened(Payload):
     """The campaign: what is rolled out, and under which policy. Times are in seconds.
 
     ``request_s``, ``verify_s`` and ``install_s`` limit the states started, confirmed and installing; ``failures`` are the outcomes
-    that count as failures.
+    that count as failures; ``at_once`` is how many VMs may have leave to install at one time, 0 for no limit.
     """
 
     TYPE = "opened"
@@ -52,6 +52,7 @@ class Opened(Payload):
     verify_s: float = field(default=1800.0, metadata=number())
     install_s: float = field(default=7200.0, metadata=number())
     failures: tuple[str, ...] = field(default=FAILURES, metadata=texts(16, 16))
+    at_once: int = field(default=0, metadata=integer(0, 10_000_000))
 
 
 class Row(NamedTuple):
@@ -102,11 +103,12 @@ class Control(Payload):
 
 @dataclass(frozen=True)
 class Held(Payload):
-    """Decision: no permit for now, because ``reason``."""
+    """Decision: no permit for now, because ``reason``. ``waits``: nothing stands against it but that it is not its turn."""
 
     TYPE = "held"
     nonce: str = field(metadata=text(64))
     reason: str = field(metadata=text(300))
+    waits: bool = field(default=False, metadata=flag())
 
 
 @dataclass(frozen=True)

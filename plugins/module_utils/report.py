@@ -82,6 +82,7 @@ _STAGES: Mapping[str, str] = {
     "selection": "",
     "media": "",
     "conditions": "",
+    "turn": "",
     "protocol": "",
     "state_lost": "",
     "start": "not reached",

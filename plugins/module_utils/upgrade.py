@@ -51,6 +51,7 @@ class Upgrade:
     :ivar result: the agent's own report, if it sent one; ``late_result`` is one that came after the outcome.
     :ivar ineligible: waiting will not mend what the relay reported; the coordinator ends the upgrade.
     :ivar lost: the agent asked for the upgrade after it had begun to install: its disk was set back.
+    :ivar waits: it is held only because it is not its turn.
     :ivar cancelling: why it is to be cancelled; empty if it is not.
     :ivar requested_at: when the agent asked last; ``answered_at``: when it last acknowledged a start.
     """
@@ -89,6 +90,7 @@ class Upgrade:
         "unknown",
         "upgrade_id",
         "vm",
+        "waits",
     )
 
     def __init__(self, row: Row, upgrade_id: str, since: float) -> None:
@@ -107,6 +109,7 @@ class Upgrade:
         self.delivered = False  # the command of the current state was acknowledged by the agent
         self.busy_with = ""
         self.ineligible = False
+        self.waits = False
         self.lost = False
         self.cancelling = ""
         self.requested_at = 0.0
@@ -187,6 +190,7 @@ class Upgrade:
         self.since = at
         self.reason = ""
         self.ineligible = False
+        self.waits = False
         self.delivered = False
         self.unknown = False
         self.ask_from = NEVER
@@ -274,7 +278,7 @@ def _request(upgrade: Upgrade, payload: Request, at: float, _target: str) -> boo
 def _held(upgrade: Upgrade, payload: Held, at: float, _target: str) -> bool:
     if not upgrade._move(Event.HELD, at):
         return False
-    upgrade.reason = payload.reason
+    upgrade.reason, upgrade.waits = payload.reason, payload.waits
     return True
 
 

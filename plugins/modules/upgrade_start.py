@@ -103,6 +103,15 @@ options:
         O(isolift.vm.component_iso#module:platforms[].timeout_s).
     type: float
     default: 7200
+  at_once:
+    description:
+      - How many VMs may have leave to install at one time. V(0) sets no limit.
+      - A VM counts from the decision to give it leave until its upgrade is over. One that does not use its leave counts for a minute longer
+        than O(permit_s), because clocks may differ.
+      - VMs for which there is no place are held, get leave in the order of their requests, and are asked for fresh facts before. Those whose
+        turn did not come before the deadline end as C(ineligible).
+    type: int
+    default: 0
   failures:
     description: Outcomes that count as failures, in RV(isolift.vm.upgrade_coordinate#module:failures) and for the playbook's success.
     type: list

@@ -14,7 +14,7 @@ from unit.campaign_rig import BEGIN, CAMPAIGN, DEADLINE, OPENED, TARGET, rows, v
 
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.ids import upgrade_id
-from ansible_collections.isolift.vm.plugins.module_utils.records import Claim, Ended, Held, Notified
+from ansible_collections.isolift.vm.plugins.module_utils.records import Claim, Ended, Held, Notified, Opened
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Confirmation,
@@ -81,7 +81,7 @@ class Coordinator:
 class World:
     """``count`` VMs, one journal, a clock, and randomness that decides what goes wrong."""
 
-    def __init__(self, random: Random, count: int) -> None:
+    def __init__(self, random: Random, count: int, opened: Opened = OPENED) -> None:
         self.random = random
         self.now = BEGIN
         self.journal: list[Message] = []
@@ -90,7 +90,7 @@ class World:
         self._claims = 0
         self._later: list[tuple[float, int, Any, Any]] = []
         self._number = 0
-        self.journal += Campaign(CAMPAIGN, "opening").opening(OPENED, rows(count), BEGIN)
+        self.journal += Campaign(CAMPAIGN, "opening").opening(opened, rows(count), BEGIN)
         self.take_over()
 
     # The clock

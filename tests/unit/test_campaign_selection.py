@@ -28,6 +28,7 @@ from unit.campaign_rig import (
 )
 
 from ansible_collections.isolift.vm.plugins.module_utils import campaign as core
+from ansible_collections.isolift.vm.plugins.module_utils import turns
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import (
     Campaign,
 )
@@ -122,11 +123,11 @@ def test_a_selection_of_any_size_is_sealed_and_started(count: int) -> None:
 def lines_run(work: Callable[[], None]) -> int:
     """How many lines of the core ``work`` runs."""
     count = 0
-    file = core.__file__
+    files = (core.__file__, turns.__file__)
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
         nonlocal count
-        if frame.f_code.co_filename != file:
+        if frame.f_code.co_filename not in files:
             return None
         count += event == "line"
         return trace
@@ -158,6 +159,32 @@ def cost_of_requests(count: int) -> int:
 
 def test_the_cost_of_a_request_does_not_grow_with_the_campaign() -> None:
     assert cost_of_requests(400) < 4.2 * cost_of_requests(100)
+
+
+def cost_of_turns(count: int) -> int:
+    """Lines run for ``count`` VMs that all asked, and install two at a time."""
+    rig = Rig(count, opened=replace(OPENED, at_once=2))
+    rig.settle()
+    for vm in range(count):
+        rig.agent(REQUEST, vm=vm)
+    rig.settle()
+
+    def work() -> None:
+        for vm in range(count):
+            rig.agent(Progress("installing"), SUCCEEDED, vm=vm)
+            rig.settle(0.001)
+            if vm + 2 < count:
+                rig.agent(REQUEST, vm=vm + 2)
+                rig.settle()
+            rig.campaign.next_due()
+
+    cost = lines_run(work)
+    assert rig.campaign.closed
+    return cost
+
+
+def test_the_cost_of_a_turn_does_not_grow_with_the_queue() -> None:
+    assert cost_of_turns(400) < 4.2 * cost_of_turns(100)
 
 
 def test_the_deadline_costs_one_look_at_every_upgrade_and_no_more() -> None:
