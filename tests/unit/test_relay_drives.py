@@ -170,6 +170,14 @@ def test_a_successor_that_ended_first_gets_no_disc(session: Node) -> None:
     assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
 
 
+def test_a_successor_that_ended_after_the_deadline_of_the_first_leaves_no_disc(session: Node) -> None:
+    """Its disc came in by the playbook, so the relay never put it there."""
+    starts_two(session)
+    session.now = START.deadline
+    session.reports(RESULT, "g.2", **of_other_campaign())
+    assert session.broker_answers().the(EjectMedium).campaign_id == OTHER_CAMPAIGN
+
+
 def test_a_start_that_the_agent_put_behind_another_gives_the_drive_back_to_that(session: Node) -> None:
     """A relay that was restarted, or to which the VM migrated, hears the waiting upgrade's start first."""
     assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO

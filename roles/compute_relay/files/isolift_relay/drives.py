@@ -67,7 +67,8 @@ class Drives:
             vm.successor = None
         if vm.tenant is not None and _is(vm.tenant.start, result):
             self._vacate(vm)
-        elif vm.tenant is None and vm.ejection is None:  # begun under an earlier run of the relay
+        elif vm.ejection is None and (vm.tenant is None or self._is_past(vm.tenant.start)):
+            # begun under an earlier run of the relay, or put there while the upgrade of another campaign went on
             self._wish(vm, Ejection(result.campaign_id))
 
     def over_elsewhere(self, result: wire.Message) -> None:
