@@ -51,6 +51,7 @@ class Snapshot:
 
     disk: Disk
     disc: str
+    foreign_disc: str
 
 
 class Domain:
@@ -58,6 +59,7 @@ class Domain:
 
     :ivar node: where it runs, or ran last.
     :ivar disc: the path of the ISO in its drive; empty if there is none.
+    :ivar foreign_disc: the one that somebody put there, as long as it has to be there.
     :ivar is_mounted: whether the agent has the disc mounted.
     :ivar paused_s: for how many seconds it was paused in all; its boot clock stood still.
     """
@@ -70,6 +72,7 @@ class Domain:
         self.node = node
         self.disk = Disk(plan.version)
         self.disc = ""
+        self.foreign_disc = ""
         self.is_mounted = False
         self.habits = Habits(answer_s=plan.answer_s)
         self.is_running = False
@@ -97,6 +100,13 @@ class Domain:
         """CLOCK_BOOTTIME of the guest."""
         now = self.ground.now if self._paused_at is None else self._paused_at
         return now - self._booted_at - self._stood_still_s
+
+    def use_drive(self, path: str) -> None:
+        """Somebody puts a disc of theirs into the drive, as soon as the guest lets go of what is in it."""
+        if self.is_mounted:
+            self.ground.after(1.0, self.use_drive, path)
+        else:
+            self.disc = self.foreign_disc = path
 
     # Power
 
@@ -171,7 +181,7 @@ class Domain:
         self.guest.port_moved(old)
         old.close()
         if not keeps_disc or not target.has_iso(self.disc):
-            self.disc = ""
+            self.disc = self.foreign_disc = ""
         source.domain_changed(self)
         target.domain_changed(self)
         return True
@@ -180,7 +190,7 @@ class Domain:
         """Take a snapshot now and go back to it later."""
         if not self.is_running or self._snapshot is not None:
             return False
-        self._snapshot = Snapshot(self.disk.duplicate(), self.disc)
+        self._snapshot = Snapshot(self.disk.duplicate(), self.disc, self.foreign_disc)
         self.ground.after(seconds, self._revert)
         return True
 
@@ -189,7 +199,7 @@ class Domain:
         self.ground.say(f"domain {self.number}", "reverted to its snapshot")
         snapshot, self._snapshot = self._snapshot, None
         self.power_off()
-        self.disk, self.disc = snapshot.disk, snapshot.disc
+        self.disk, self.disc, self.foreign_disc = snapshot.disk, snapshot.disc, snapshot.foreign_disc
         self.power_on()
 
     def become_clone_of(self, other: Domain) -> bool:

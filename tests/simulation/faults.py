@@ -175,7 +175,11 @@ class Injector:
         return self._other_domain(fault).become_clone_of(self._domain(fault))
 
     def _foreign_disc(self, fault: Fault) -> bool:
-        self._domain(fault).disc = FOREIGN_DISC
+        """At once, or while the campaign goes on."""
+        if fault.other % 2:
+            self._ground.after(fault.seconds, self._domain(fault).use_drive, FOREIGN_DISC)
+        else:
+            self._domain(fault).use_drive(FOREIGN_DISC)
         return True
 
     def _installer_fails(self, fault: Fault) -> bool:

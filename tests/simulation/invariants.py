@@ -61,6 +61,9 @@ class Invariants:
         self.domains: dict[str, Domain] = {}
         self.ledgers: dict[str, Ledger] = {}  # by campaign ID
         self._streams: dict[str, Ledger] = {}
+        self._told_at: dict[
+            tuple[str, str], float
+        ] = {}  # when the last result of (campaign ID, VM) was stored
         self._made: dict[tuple[str, str], Message] = {}
         self._journaled: dict[tuple[str, str], wire.Payload] = {}
         self._said: dict[tuple[str, str], Disk] = {}  # the disk of the agent that sent it
@@ -99,6 +102,7 @@ class Invariants:
 
     def _check_result(self, message: wire.Message, result: wire.Result) -> None:
         """What the campaign heard to be over is over, whether the agent's own journal holds that or not."""
+        self._told_at[message.campaign_id, message.vm] = self._ground.now
         disk = self._said[message.vm, message.message_id]
         disk.results.setdefault(message.upgrade_id, result.outcome)
         is_without = result.outcome in NOT_INSTALLED or result.stage not in ("", "install")
@@ -318,6 +322,15 @@ class Invariants:
             self._check_untouched(vm, outcome)
         self._check_forgotten(campaign_id, ledger)
         self._check_progress(ledger)
+
+    def check_discs(self) -> None:
+        """Nobody's disc was touched, and none of ours is left that a relay had time and occasion to take out."""
+        for domain in self.domains.values():
+            foreign = domain.foreign_disc
+            _require(domain.disc == foreign or not foreign, "discs", f"{domain.uuid} lost {foreign}")
+        for (campaign_id, vm), told_at in self._told_at.items():
+            is_left = campaign_id in self.domains[vm].disc and self._ground.last_fault_at < told_at
+            _require(not is_left, "discs", f"{vm} keeps the disc of {campaign_id}, which is over")
 
     def _check_progress(self, ledger: Ledger) -> None:
         """Where nothing but passing troubles came, and long ago, no upgrade waited for the deadline."""

@@ -24,6 +24,8 @@ from isolift_agent.step import Step
 from isolift_agent.wire import Message as AgentMessage
 from isolift_relay import wire
 from isolift_relay.desk import Desk
+from isolift_relay.drives import Drives
+from isolift_relay.media import NO_DISC, DomainMedia
 from isolift_relay.reports import Reports
 from isolift_relay.sessions import Vm
 from simulation.files import Kernel
@@ -129,6 +131,20 @@ def routes_trusted_at_once() -> Iterator[None]:
 
 
 @contextmanager
+def foreign_disc_replaced() -> Iterator[None]:
+    """The relay looks into a drive no further than whether the disc it wants is there."""
+    with patch.object(DomainMedia, "disc", NO_DISC):
+        yield
+
+
+@contextmanager
+def disc_left_in_the_drive() -> Iterator[None]:
+    """The relay leaves an upgrade's disc in the drive after the result."""
+    with patch.object(Drives, "over", lambda _self, _vm, _result: None):
+        yield
+
+
+@contextmanager
 def clock_of_the_guest() -> Iterator[None]:
     """The agent counts the host's time on by the guest's wall clock."""
     with patch.object(clock, "elapsed", guest_time.time):
@@ -155,6 +171,8 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "result before journal": result_before_journal,
     "journal without fsync": journal_without_fsync,
     "routes trusted at once": routes_trusted_at_once,
+    "foreign disc replaced": foreign_disc_replaced,
+    "disc left in the drive": disc_left_in_the_drive,
     "clock of the guest": clock_of_the_guest,
     "cancelled on the wish": cancelled_on_the_wish,
 }

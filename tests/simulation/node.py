@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isolift_relay.media import Reason
+from isolift_relay.media import (
+    DEFAULT_MEDIA_DIR,
+    NO_DISC,
+    Description,
+    Disc,
+    DiscKind,
+    DomainMedia,
+    Drive,
+    Reason,
+    Refusal,
+    parse_path,
+    plan_eject,
+    plan_insert,
+)
 from simulation.domain import Domain, Iso
 from simulation.ground import Ground
 
@@ -15,6 +28,8 @@ if TYPE_CHECKING:
     from simulation.relay import RelayProcess
 
 FOREIGN_DISC = "/srv/iso/of-somebody-else.iso"
+
+DRIVE = "<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>"
 
 TRAY_S = 5.0
 """Seconds after which libvirt gives up on a tray that the guest locks."""
@@ -46,7 +61,7 @@ class Node:
 
     def has_iso(self, path: str) -> bool:
         """Whether there is a file at ``path``."""
-        return path in self.isos and path not in self.missing
+        return path == FOREIGN_DISC or (path in self.isos and path not in self.missing)
 
     def domain_changed(self, domain: Domain) -> None:
         """libvirt says that something happened to a domain; the relay looks at it a moment later."""
@@ -62,10 +77,11 @@ class Node:
         """Put the ISO into the domain's drive: (how long that takes, what prevents it)."""
         if not self.runs(domain):
             return 0.01, Reason.NO_DOMAIN
-        if domain.disc == path:
+        steps = plan_insert(_media(domain), path, DEFAULT_MEDIA_DIR)
+        if isinstance(steps, Refusal):
+            return 0.01, steps.reason
+        if not steps:
             return 0.01, None
-        if domain.disc == FOREIGN_DISC:
-            return 0.01, Reason.DRIVE_IN_USE
         if not self.has_iso(path):
             return 0.01, Reason.NO_MEDIA
         if domain.disc and domain.is_mounted:
@@ -77,9 +93,23 @@ class Node:
         """Take a campaign's ISO out of the domain's drive."""
         if domain.node is not self:
             return 0.01, Reason.NO_DOMAIN
-        if campaign_id not in domain.disc:
+        if not plan_eject(_media(domain), campaign_id):
             return 0.01, None
         if domain.is_mounted:
             return TRAY_S, Reason.TRAY_LOCKED
         domain.disc = ""
         return self.random.uniform(0.01, 0.1), None
+
+
+def _media(domain: Domain) -> DomainMedia:
+    """What libvirt says of the domain's drive."""
+    disc = _disc(domain.disc)
+    drive = Drive(target="sda", disc=disc, tray_open=False, xml=DRIVE)
+    return DomainMedia(live=Description(drive, (disc,), True, domain.port.path), config=None)
+
+
+def _disc(path: str) -> Disc:
+    if not path:
+        return NO_DISC
+    ours = parse_path(path, DEFAULT_MEDIA_DIR)
+    return Disc(DiscKind.OURS, path, *ours) if ours else Disc(DiscKind.FOREIGN, path)

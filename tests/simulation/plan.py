@@ -141,7 +141,7 @@ _RECIPES: dict[Kind, _Recipe] = {
     Kind.MIGRATION_EMPTY_DRIVE: _Recipe("agent", 45),
     Kind.SNAPSHOT_REVERT: _Recipe("agent", 45, (0.1, 90.0)),
     Kind.CLONE: _Recipe("agent", 45),
-    Kind.FOREIGN_DISC: _Recipe(),
+    Kind.FOREIGN_DISC: _Recipe("", 0, (0.0, 60.0)),
     Kind.INSTALLER_FAILS: _Recipe(),
     Kind.INSTALLER_HANGS: _Recipe(),
     Kind.INSTALLER_DIES: _Recipe(),

@@ -140,6 +140,7 @@ class World:
         for number in self.begun:
             campaign = self.campaigns[number]
             self.invariants.finish(campaign, self.broker.streams[journal(campaign)])
+        self.invariants.check_discs()
 
     def _go_on(self, until: float, is_over: Callable[[], bool]) -> None:
         ground = self.ground

@@ -86,6 +86,8 @@ BROKEN = [
     ("permit without end", (115, 121, 128), "permits end"),
     ("result before journal", (1105, 1695, 2103, 3086), "one install"),
     ("routes trusted at once", (3, 11, 39), "no report lost"),
+    ("foreign disc replaced", (7, 9, 13), "discs"),
+    ("disc left in the drive", (1, 2, 4), "discs"),
     ("clock of the guest", (558, 988, 1488, 1881), "permits end"),
     ("journal without fsync", (50, 146, 157), "one install"),
     ("cancelled on the wish", (39, 105, 579), "cancelled is cancelled"),
