@@ -237,6 +237,10 @@ class Broker:
         """The client is done with a delivery."""
         connection.acknowledge(tag)
 
+    def declare(self, _connection: Connection, stream: str) -> None:
+        """Make a stream."""
+        self.streams[stream] = []
+
     def consume(self, connection: Connection, stream: str, told: Action) -> None:
         """Deliver the stream from its first record on; ``told`` gets the offset of the last one there is."""
         records = self.streams[stream]

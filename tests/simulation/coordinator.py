@@ -111,7 +111,7 @@ class Coordinator(Process):
         """Connect, and fold the journal afresh under a new nonce."""
         self._hang_up()
         self._sessions += 1
-        self.nonce = f"c{self._serial}-{self.run}-{self._sessions}"
+        self.nonce = self._nonce()
         self.campaign = Campaign(self.campaign_id, self.nonce)
         self.read = -1
         self._inbox: deque[tuple[int, bytes]] = deque()
@@ -128,7 +128,15 @@ class Coordinator(Process):
         if self.connection is None:
             self.later(RETRY_S, self._connect)
         else:
-            self.connection.ask(self._broker.consume, self._journal, self._told_last)
+            self._arrive()
+
+    def _nonce(self) -> str:
+        return f"c{self._serial}-{self.run}-{self._sessions}"
+
+    def _arrive(self) -> None:
+        """Read the journal."""
+        assert self.connection is not None
+        self.connection.ask(self._broker.consume, self._journal, self._told_last)
 
     def _hang_up(self) -> None:
         if self.connection is not None:
@@ -232,7 +240,11 @@ class Coordinator(Process):
 
     def _follow(self) -> None:
         """Read along, and seek the lease once all is read that there was at the beginning."""
-        if self._is_seeking or self.read < self._last or not self.campaign.sealed:
+        if self._is_seeking or self.read < self._last:
+            return
+        if not self.campaign.sealed:
+            self.say("the campaign was never sealed")
+            self.end()
             return
         self._is_seeking = True
         self._seek()

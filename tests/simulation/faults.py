@@ -110,8 +110,7 @@ class Injector:
         return True
 
     def _second_coordinator(self, _fault: Fault) -> bool:
-        self._world.add_coordinator(0, insists=True)
-        return True
+        return self._world.add_coordinator(0, insists=True)
 
     def _second_campaign(self, fault: Fault) -> bool:
         self._world.awaited = 2

@@ -33,7 +33,7 @@ from simulation.kinds import Fault
 from simulation.port import Port
 from simulation.tasks import Worker
 
-COMPACT_ABOVE = 4 * 1024
+COMPACT_ABOVE = 8 * 1024
 """Bytes beyond which an agent's journal is rewritten, few enough to be reached in a run."""
 
 

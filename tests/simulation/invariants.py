@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OUTBOX_MARGIN = 8
 """Messages about the upgrade in progress that may come on top of `OUTBOX_LIMIT`."""
 
-JOURNAL_MOST = 8 * 1024
+JOURNAL_MOST = 12 * 1024
 """Bytes of an agent's journal: the length at which it is rewritten here, and the longest record that is rewritten so."""
 
 FILES_MOST = ARCHIVES_LIMIT + 2
@@ -54,11 +54,13 @@ class Invariants:
     """What must hold. Every method raises `Violation` if it does not.
 
     :ivar domains: the VMs by UUID.
+    :ivar closings: how many campaigns were closed.
     """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self.domains: dict[str, Domain] = {}
+        self.closings = 0
         self.ledgers: dict[str, Ledger] = {}  # by campaign ID
         self._streams: dict[str, Ledger] = {}
         self._told_at: dict[
@@ -85,6 +87,7 @@ class Invariants:
         if not had_outcome and message.vm in ledger.outcomes:
             self._check_untouched(message.vm, ledger.outcomes[message.vm])
         if ledger.closed_at is not None and not was_closed:
+            self.closings += 1
             self._check_sum(ledger)
         if isinstance(message.payload, wire.REPORTS):
             self._check_report(message)
@@ -323,6 +326,12 @@ class Invariants:
         self._check_forgotten(campaign_id, ledger)
         self._check_progress(ledger)
 
+    def check_unsealed(self, campaign_id: str) -> None:
+        """Of a campaign whose opening was never finished nobody was told anything."""
+        ledger = self.ledgers[campaign_id]
+        has_started = ledger.claims or ledger.outcomes or ledger.reports
+        _require(not has_started, "unsealed never starts", f"campaign {campaign_id} was conducted")
+
     def check_discs(self) -> None:
         """Nobody's disc was touched, and none of ours is left that a relay had time and occasion to take out."""
         for domain in self.domains.values():
@@ -338,7 +347,8 @@ class Invariants:
         is_long_ago = ground.last_fault_at + TROUBLE_S < ledger.deadline
         has_time = is_long_ago and ledger.shortest_limit >= LIMIT_S
         # A guest that was set back may be busy with an upgrade of a campaign that is closed, until that one's deadline.
-        is_held_up = len(self.ledgers) > 1 and Kind.SNAPSHOT_REVERT in ground.happened
+        campaigns = sum(one.is_sealed for one in self.ledgers.values())
+        is_held_up = campaigns > 1 and Kind.SNAPSHOT_REVERT in ground.happened
         if not has_time or is_held_up or not set(ground.happened) <= TRANSIENT:
             return
         for vm, outcome in ledger.outcomes.items():

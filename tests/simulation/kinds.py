@@ -12,6 +12,7 @@ from enum import Enum
 class Kind(Enum):
     """What may go wrong."""
 
+    OPENING_CRASH = "upgrade_start stopped in mid-opening"
     COORDINATOR_CRASH = "coordinator crashes"
     COORDINATOR_FROZEN = "coordinator freezes and wakes"
     COORDINATOR_CUT_OFF = "coordinator cut off from the broker"
@@ -64,6 +65,7 @@ class Kind(Enum):
 
 
 _LOCAL = {
+    Kind.OPENING_CRASH,
     Kind.COORDINATOR_CRASH,
     Kind.RELAY_CRASH,
     Kind.AGENT_CRASH,
@@ -86,6 +88,7 @@ TRANSIENT = frozenset(
     for kind in Kind
     if kind.name.startswith(("COORDINATOR", "BROKER", "COMMAND", "RELAY", "PORT", "CLOCK"))
 ) | {
+    Kind.OPENING_CRASH,
     Kind.SECOND_COORDINATOR,
     Kind.SECOND_CAMPAIGN,
     Kind.CONFIRM_LOST,

@@ -108,9 +108,10 @@ class Ledger:
             self.target_version, self.deadline = payload.target_version, payload.deadline
             self.shortest_limit = min(payload.request_s, payload.verify_s, payload.install_s)
         elif isinstance(payload, Selected):
-            self.selected += [row[0] for row in payload.vms]
+            self.selected += [row[0] for row in payload.vms if row[0] not in self.selected]
         elif isinstance(payload, Sealed):
-            self.is_sealed = True
+            is_whole = bool(self.target_version) and payload.count == len(self.selected)
+            self.is_sealed = self.is_sealed or is_whole
         elif isinstance(payload, Claim):
             if message.epoch > self.epoch_at(offset)[0]:
                 self.claims.append((offset, message.epoch, payload.nonce))

@@ -105,6 +105,7 @@ class _Recipe:
 
 
 _RECIPES: dict[Kind, _Recipe] = {
+    Kind.OPENING_CRASH: _Recipe("opener", 14),
     Kind.COORDINATOR_CRASH: _Recipe("coordinator", 30, (0.5, 120.0)),
     Kind.COORDINATOR_FROZEN: _Recipe("coordinator", 30, (2.0, 90.0)),
     Kind.COORDINATOR_CUT_OFF: _Recipe("coordinator", 30, (2.0, 90.0)),
@@ -152,6 +153,9 @@ _RECIPES: dict[Kind, _Recipe] = {
 }
 
 _OF_NODES = {"relay"}
+_EARLY = {"opener"}
+"""Whose points all come before those of any agent."""
+
 _OF_VMS = {"agent", "record", "port", "command"}
 _AWAY = {Kind.DOMAIN_PAUSED, Kind.DOMAIN_RESTART}
 _ANSWERED_S = 30.0
@@ -190,7 +194,7 @@ class _Draw:
         has_number = recipe.subject in _OF_NODES or recipe.subject in _OF_VMS
         site = f"{recipe.subject} {target if has_number else 0}" if recipe.subject else ""
         trigger, nth = site, random.randint(1, recipe.latest) if recipe.latest else 0
-        if nth and is_focused:
+        if nth and is_focused and recipe.subject not in _EARLY:
             trigger, nth = f"agent {vm}", random.choice(self._moments) + random.randint(0, 6)
         return Fault(
             kind,

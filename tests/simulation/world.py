@@ -9,13 +9,17 @@ import hashlib
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from unittest.mock import patch
 from uuid import UUID
 
+from ansible_collections.isolift.vm.plugins.module_utils import records
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
+from ansible_collections.isolift.vm.plugins.module_utils.media import DEFAULT_MEDIA_DIR
 from ansible_collections.isolift.vm.plugins.module_utils.records import Control, Opened, Row
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
+from ansible_collections.isolift.vm.plugins.module_utils.upgrade import INELIGIBLE_REASONS
 from ansible_collections.isolift.vm.plugins.module_utils.wire import encode
 from simulation.broker import Broker
 from simulation.coordinator import Coordinator
@@ -27,10 +31,14 @@ from simulation.installer import Installer
 from simulation.invariants import Invariants
 from simulation.kinds import Kind
 from simulation.node import Node
+from simulation.opener import Opener
 from simulation.plan import CampaignPlan, Plan
 from simulation.relay import RelayProcess
 
 COMPONENT = "guest-tools"
+
+ROWS_A_RECORD = 2
+"""VMs that one record of the selection lists, few enough for several records."""
 
 RESUME_S = 120.0
 """Seconds between an operator's looks at whether a coordinator runs."""
@@ -68,7 +76,7 @@ def simulate(plan: Plan, traced: bool = False) -> Outcome:
     ground = Ground(plan.seed, plan.faults, traced)
     violation: Violation | None = None
     words: Counter[str] = Counter()
-    with simulated_machine(ground):
+    with simulated_machine(ground), patch.object(records, "CHUNK", ROWS_A_RECORD):
         world = World(ground, plan)
         try:
             world.run()
@@ -93,12 +101,11 @@ class World:
         self.invariants = Invariants(ground)
         self.broker = Broker(ground)
         self.broker.appended = self.invariants.appended
-        isos: dict[str, Iso] = {}
-        self.campaigns = [campaign_id(int(BEGIN * 1000) + n, bytes(10)) for n in range(len(plan.campaigns))]
+        self._isos: dict[str, Iso] = {}
+        self._named = 0
+        self.campaigns = [self._name() for _campaign in plan.campaigns]
         self.openings = [self._opening(n, campaign) for n, campaign in enumerate(plan.campaigns)]
-        for opened in self.openings:
-            isos[opened.media_path] = Iso(opened.component, opened.target_version, opened.manifest_sha256)
-        self.nodes = [Node(ground, number, isos) for number in range(plan.nodes)]
+        self.nodes = [Node(ground, number, self._isos) for number in range(plan.nodes)]
         self.domains = [
             Domain(ground, number, vm_uuid(number), vm, self.nodes[vm.node])
             for number, vm in enumerate(plan.vms)
@@ -110,9 +117,11 @@ class World:
         for node in self.nodes:
             node.relay = RelayProcess(ground, node, self.broker, self.domains, self.invariants)
         self.coordinators: list[Coordinator] = []
-        self.begun: list[int] = []
+        self.openers: dict[int, Opener] = {}  # by number of the campaign
+        self.unsealed: list[str] = []  # campaigns that were given up
         self.awaited = 1  # how many campaigns there will be
         self.control_skew_s = 0.0
+        self._until = 0.0
         self._injector = Injector(self)
         ground.inject = self._injector.inject
 
@@ -135,18 +144,21 @@ class World:
                 self.ground.after(domain.plan.boot_s * 20.0, domain.power_on)
         self.begin_campaign(0)
         self.ground.after(RESUME_S, self._look_after)
-        self._go_on(self._last_deadline() + PATIENCE_S, self._is_over)
-        self._go_on(self.ground.now + AFTERMATH_S, lambda: False)
-        for number in self.begun:
+        self._go_on(self._is_over)
+        self._until = self.ground.now + AFTERMATH_S
+        self._go_on(lambda: False)
+        for number in self.openers:
             campaign = self.campaigns[number]
             self.invariants.finish(campaign, self.broker.streams[journal(campaign)])
+        for campaign in self.unsealed:
+            self.invariants.check_unsealed(campaign)
         self.invariants.check_discs()
 
-    def _go_on(self, until: float, is_over: Callable[[], bool]) -> None:
+    def _go_on(self, is_over: Callable[[], bool]) -> None:
         ground = self.ground
         while not is_over():
             try:
-                if not ground.step(until):
+                if not ground.step(self._until):
                     return
             except Killed as killed:
                 self._kill(killed)
@@ -158,11 +170,7 @@ class World:
                 raise Violation("every run ends", f"not over after {STEPS_MOST} steps")
 
     def _is_over(self) -> bool:
-        ledgers = self.invariants.ledgers.values()
-        return len(ledgers) == self.awaited and all(ledger.closed_at is not None for ledger in ledgers)
-
-    def _last_deadline(self) -> float:
-        return max(opened.deadline for opened in self.openings)
+        return self.invariants.closings == self.awaited
 
     def _kill(self, killed: Killed) -> None:
         process = killed.process
@@ -170,49 +178,68 @@ class World:
         process.end()
         if isinstance(process, Guest):
             process.domain.revive_agent(killed.pause)
+        elif isinstance(process, Opener):
+            pass  # whoever ran it looks after the campaign
         elif isinstance(process, (RelayProcess, Coordinator)):
             self.ground.after(killed.pause, process.start)
 
     # Campaigns
 
+    def _name(self) -> str:
+        self._named += 1
+        return campaign_id(int(BEGIN * 1000) + self._named, bytes(10))
+
     def _opening(self, number: int, plan: CampaignPlan) -> Opened:
         digit = "abcdef"[number]
-        return Opened(
+        opened = Opened(
             component=COMPONENT,
             target_version=plan.target_version,
             iso_sha256=digit * 64,
             manifest_sha256=str(number) * 64,
-            media_path=f"/var/lib/isolift/media/{self.campaigns[number]}/{digit * 64}.iso",
-            deadline=BEGIN + plan.deadline_s,
+            media_path=f"{DEFAULT_MEDIA_DIR}/{self.campaigns[number]}/{digit * 64}.iso",
+            deadline=self.ground.now + plan.deadline_s,
             permit_s=plan.permit_s,
             consent=plan.consent,
             request_s=plan.request_s,
             verify_s=plan.verify_s,
             install_s=plan.install_s,
         )
+        self._isos[opened.media_path] = Iso(opened.component, opened.target_version, opened.manifest_sha256)
+        return opened
 
     def begin_campaign(self, number: int) -> None:
-        """What `upgrade_start` does before a coordinator is needed: the opening, and the discs."""
-        if number in self.begun:
-            return
-        self.begun.append(number)
-        opened = replace(
-            self.openings[number], deadline=self.ground.now + self.plan.campaigns[number].deadline_s
-        )
-        self.openings[number] = opened
-        stream = journal(self.campaigns[number])
-        self.broker.streams[stream] = []
-        self.invariants.begin(self.campaigns[number])
-        rows = [Row(one.uuid, f"desk-{one.number}", one.node.name) for one in self.domains]
-        opener = Campaign(self.campaigns[number], f"opening{number}")
-        for record in opener.opening(opened, rows, self.ground.now):
-            self.broker.append(stream, encode(record))
-        for domain in self.domains:
-            domain.node.insert(domain, opened.media_path)
-        self.add_coordinator(number, insists=False)
+        """What the playbook does before it waits: the discs, and `upgrade_start`."""
+        if number not in self.openers:
+            self._begin(number)
 
-    def add_coordinator(self, campaign: int, insists: bool) -> None:
-        """Somebody runs a coordinator; see `Coordinator` for ``insists``."""
+    def _begin(self, number: int) -> None:
+        opened = self.openings[number] = self._opening(number, self.plan.campaigns[number])
+        self.invariants.begin(self.campaigns[number])
+        opener = self.openers[number] = Opener(
+            self.ground,
+            f"opener {number}",
+            self.broker,
+            self.campaigns[number],
+            self.invariants,
+            opened,
+            [self._row(domain, opened.media_path) for domain in self.domains],
+            done=lambda: self.add_coordinator(number, insists=False),
+        )
+        opener.skew_s = self.control_skew_s
+        self._until = max(self._until, opened.deadline + PATIENCE_S)
+        self.ground.after(0.0, opener.start)
+
+    @staticmethod
+    def _row(domain: Domain, path: str) -> Row:
+        """The VM as it is selected, once it was tried to put the disc into its drive."""
+        _seconds, reason = domain.node.insert(domain, path)
+        unfit = reason.value if reason and reason.value in INELIGIBLE_REASONS else ""
+        return Row(domain.uuid, f"desk-{domain.number}", domain.node.name, unfit)
+
+    def add_coordinator(self, campaign: int, insists: bool) -> bool:
+        """Somebody runs a coordinator; see `Coordinator` for ``insists``. False if there is no journal."""
+        if journal(self.campaigns[campaign]) not in self.broker.streams:
+            return False
         name = f"coordinator {campaign}"
         new = Coordinator(
             self.ground,
@@ -226,19 +253,28 @@ class World:
         new.skew_s = self.control_skew_s
         self.coordinators.append(new)
         self.ground.after(0.0, new.start)
+        return True
 
     def _look_after(self) -> None:
-        """An operator resumes a campaign that no coordinator works at."""
-        for number in self.begun:
+        """An operator goes on with a campaign that no process works at, and begins it anew if it was never sealed."""
+        for number, opener in list(self.openers.items()):
             campaign = self.campaigns[number]
-            alive = any(one.alive for one in self.coordinators if one.campaign_id == campaign)
+            alive = opener.alive or any(one.alive for one in self.coordinators if one.campaign_id == campaign)
             if not alive and self.invariants.ledgers[campaign].closed_at is None:
-                self.add_coordinator(number, insists=False)
+                self._resume(number)
         self.ground.after(RESUME_S, self._look_after)
+
+    def _resume(self, number: int) -> None:
+        campaign = self.campaigns[number]
+        self.add_coordinator(number, insists=False)
+        if not self.invariants.ledgers[campaign].is_sealed:
+            self.unsealed.append(campaign)
+            self.campaigns[number] = self._name()
+            self._begin(number)
 
     def cancel(self, vms: tuple[str, ...]) -> None:
         """An operator cancels the first campaign's upgrades of ``vms`` (none: of all), once the broker takes it."""
-        if not self.broker.routes:
+        if not self.broker.routes or not self.invariants.ledgers[self.campaigns[0]].is_sealed:
             self.ground.after(CANCEL_AGAIN_S, self.cancel, vms)
             return
         control = Control(action="cancel", vms=vms, reason="changed our minds", by="operator")
