@@ -37,10 +37,10 @@ class Cluster:
         """The host with the relay."""
         return self.hosts[NAMES[-1]]
 
-    def options(self, *names: str) -> BrokerOptions:
-        """The controller's, with these nodes in this order."""
+    def options(self, *names: str, user: str = "isolift_controller") -> BrokerOptions:
+        """A user's, with these nodes in this order."""
         addresses = ",".join(self.hosts[name].address for name in names or NAMES)
-        return BrokerOptions(addresses, 5672, "isolift", "isolift_controller", PASSWORD)
+        return BrokerOptions(addresses, 5672, "isolift", user, PASSWORD)
 
     def deploy(self, partition_handling: str = "") -> None:
         """Have the roles put RabbitMQ on all hosts, as one cluster, and the relay on the last.
@@ -89,6 +89,18 @@ class Cluster:
             yield
         finally:
             run_here(["ip", "link", "set", link, "up"])
+
+    @contextmanager
+    def parted(self, name: str) -> Iterator[None]:
+        """Part the host from the other two; clients reach both sides."""
+        others = [self.hosts[other].address for other in self.others(name)]
+        for address in others:
+            self.hosts[name].run(f"ip route add blackhole {address}")
+        try:
+            yield
+        finally:
+            for address in others:
+                self.hosts[name].run(f"ip route delete blackhole {address}")
 
     def running(self, name: str) -> int:
         """How many nodes this one takes for running, 0 if it does not."""

@@ -14,13 +14,23 @@ from pathlib import Path
 
 import pytest
 from integration import lone_client
+from integration.campaign_run import Run, wait_for
 from integration.cluster import NAMES, PASSWORD, Cluster, own_cluster
+from integration.journals import Journals, opened, vms
 from integration.relayed_vm import PERMIT, REQUEST, RESULT, campaign_on, machine_of
 from integration.traffic import flowing
 
-from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, Publication
+from ansible_collections.isolift.vm.plugins.module_utils import conductor
+from ansible_collections.isolift.vm.plugins.module_utils.broker import (
+    Broker,
+    BrokerOptions,
+    Connector,
+    Publication,
+)
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
-from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
+from ansible_collections.isolift.vm.plugins.module_utils.coordinator import Coordinator
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id, upgrade_id
+from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS, JOURNAL_EXCHANGE, journal
 from isolift_relay import wire
 from lab.waiting import wait_until
@@ -103,48 +113,6 @@ def test_nothing_confirmed_is_lost_when_the_leader_dies_and_the_writer_goes_on_e
     assert len(traffic.readings) > 2, "the reader of the leader connected again"
 
 
-def cut_the_leader_off(cluster: Cluster, stream: str, *, restart: bool) -> None:
-    """Let clients write and read on both sides of a cut, heal it, and compare what they were told.
-
-    :param restart: the node that was cut off is to be restarted.
-    """
-    leader = cluster.leader(stream)
-    first, second = cluster.others(leader)
-    host = cluster.hosts[leader]
-    host.run("cat > /run/lone_client.py", stdin=LONE_CLIENT.read_text())
-    for deed in ("write", "read"):
-        host.run(
-            f"systemd-run --quiet --collect --unit=lone-{deed} "
-            f"python3 /run/lone_client.py {deed} {stream} /run/lone.{deed} {PASSWORD}"
-        )
-    host.wait_for("test -s /run/lone.write -a -s /run/lone.read", what="the client on the node itself")
-    readers = cluster.options(second), cluster.options(leader, first)
-    with flowing(stream, cluster.options(leader, first, second), *readers) as traffic:
-        with cluster.cut_off(leader):
-            wait_until(lambda: cluster.running(first) == 2, what="the cut to be noticed", timeout=60, every=1)
-            traffic.wait_for_more()
-            assert traffic.writing_on in (cluster.hosts[first].address, cluster.hosts[second].address)
-        host.run("systemctl stop lone-write lone-read; true", timeout=120)
-        if restart:
-            assert cluster.running(leader) == 1
-            host.run("systemctl restart rabbitmq-server.service", timeout=120)
-        cluster.wait_until_whole()
-        traffic.wait_for_more()
-    confirmed_there, seen_there = (
-        host.run(f"cat /run/lone.{deed}").encode().splitlines() for deed in ("write", "read")
-    )
-    found = logs(cluster, stream, len(traffic.confirmed) + len(confirmed_there))
-    traffic.confirmed += confirmed_there
-    traffic.readings.append(seen_there)
-    traffic.check(found)
-
-
-def test_what_was_confirmed_around_a_cut_is_there_afterwards_when_the_minority_pauses(
-    cluster: Cluster, stream: str
-) -> None:
-    cut_the_leader_off(cluster, stream, restart=False)
-
-
 def test_the_relay_goes_on_with_another_node_when_its_own_dies(cluster: Cluster, tmp_path: Path) -> None:
     node = cluster.compute_node
     cluster.wait_until_whole()
@@ -174,17 +142,6 @@ def test_the_relay_goes_on_with_another_node_when_its_own_dies(cluster: Cluster,
         assert reports in (["g.1", "g.2"], ["g.1", "g.2", "g.2"])
 
 
-def test_what_was_confirmed_around_a_cut_is_there_afterwards_when_the_cut_is_ignored(
-    cluster: Cluster,
-) -> None:
-    cluster.deploy(partition_handling="ignore")
-    try:
-        with stream_of(cluster) as stream:
-            cut_the_leader_off(cluster, stream, restart=True)
-    finally:
-        cluster.deploy()
-
-
 OWN_QUEUE = """{"vhosts": [{"name": "own"}], "queues": [{"name": "own", "vhost": "own", "durable": true, "auto_delete": false,
 "arguments": {}}]}"""
 
@@ -210,3 +167,111 @@ def test_a_host_that_takes_the_place_of_another_gets_the_streams_unless_it_has_q
     cluster.wait_until_whole()
     for log in logs(cluster, stream, len(records)):
         assert log == [record.body for record in records]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["the_minority_pauses", "the_cut_is_ignored"])
+def cut_is_ignored(cluster: Cluster, request: pytest.FixtureRequest) -> bool:
+    """How nodes take it that they are parted: the fewer pause until they are not; or all go on, and somebody restarts the fewer.
+
+    What comes last in this file leaves the cluster as it is.
+    """
+    if request.param:
+        cluster.deploy(partition_handling="ignore")
+    return bool(request.param)
+
+
+def test_what_was_confirmed_around_a_cut_is_there_afterwards(
+    cluster: Cluster, cut_is_ignored: bool, stream: str
+) -> None:
+    """Clients write and read on both sides of the cut."""
+    leader = cluster.leader(stream)
+    first, second = cluster.others(leader)
+    host = cluster.hosts[leader]
+    host.run("cat > /run/lone_client.py", stdin=LONE_CLIENT.read_text())
+    for deed in ("write", "read"):
+        host.run(
+            f"systemd-run --quiet --collect --unit=lone-{deed} "
+            f"python3 /run/lone_client.py {deed} {stream} /run/lone.{deed} {PASSWORD}"
+        )
+    host.wait_for("test -s /run/lone.write -a -s /run/lone.read", what="the client on the node itself")
+    readers = cluster.options(second), cluster.options(leader, first)
+    with flowing(stream, cluster.options(leader, first, second), *readers) as traffic:
+        with cluster.cut_off(leader):
+            wait_until(lambda: cluster.running(first) == 2, what="the cut to be noticed", timeout=60, every=1)
+            traffic.wait_for_more()
+            assert traffic.writing_on in (cluster.hosts[first].address, cluster.hosts[second].address)
+        host.run("systemctl stop lone-write lone-read; true", timeout=120)
+        if cut_is_ignored:
+            assert cluster.running(leader) == 1
+            host.run("systemctl restart rabbitmq-server.service", timeout=120)
+        cluster.wait_until_whole()
+        traffic.wait_for_more()
+    confirmed_there, seen_there = (
+        host.run(f"cat /run/lone.{deed}").encode().splitlines() for deed in ("write", "read")
+    )
+    found = logs(cluster, stream, len(traffic.confirmed) + len(confirmed_there))
+    traffic.confirmed += confirmed_there
+    traffic.readings.append(seen_there)
+    traffic.check(found)
+
+
+class Reports:
+    """What the relays of a campaign's VMs report, each report by a connection of its own to any of the nodes."""
+
+    def __init__(self, options: BrokerOptions, campaign: str) -> None:
+        self._options = options
+        self._campaign = campaign
+        self._sequence = 0
+
+    def send(self, vm: str, payload: wire.Payload) -> None:
+        """Reports, as often as it takes to have it confirmed."""
+        self._sequence += 1
+        own = upgrade_id(self._campaign, vm, 1)
+        number = f"tests.{self._sequence}"
+        message = wire.Message(payload, number, own, self._campaign, vm, 1, 0, time.time())
+        wait_until(lambda: self._is_confirmed(message), what=f"{number} to be confirmed", timeout=60)
+
+    def _is_confirmed(self, message: wire.Message) -> bool:
+        record = Publication(JOURNAL_EXCHANGE, journal(self._campaign), wire.encode(message))
+        try:
+            with Broker(self._options) as broker:
+                return not broker.publish([record])
+        except BrokerLost:
+            return False
+
+
+def test_a_campaign_that_is_conducted_on_both_sides_of_a_cut_ends_once(
+    cluster: Cluster, cut_is_ignored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that conducts is with the node that leads the journal and is parted from the others; it stays connected if it may."""
+    monkeypatch.setattr(conductor, "FOLLOW_S", 1.0)
+    notices: list[str] = []
+    cluster.wait_until_whole()
+    with Journals(cluster.options(), cluster.options(user="isolift_relay")) as journals:
+        name, rows = journals.campaign(), vms(2)
+        before, after = (row.vm for row in rows)
+        with Broker(cluster.options()) as broker:
+            Coordinator(broker, name, "start", "control").begin(opened(300.0), rows)
+        leader = cluster.leader(journal(name))
+        first, second = cluster.others(leader)
+        reports = Reports(cluster.options(second, first, user="isolift_relay"), name)
+        with Run(Connector(cluster.options(leader, second), notices.append), name, "alpha") as alpha:
+            wait_for(lambda: alpha.conducted_on == "alpha", "the first run to conduct")
+            with Run(Connector(cluster.options(first), notices.append), name, "beta") as beta:
+                wait_for(lambda: beta.has_said("is conducted by a run on alpha"), "the second to follow")
+                reports.send(before, RESULT)
+                wait_for(lambda: beta.counts == {"succeeded": 1, "pending": 1}, "the first VM's outcome")
+                with cluster.parted(leader):
+                    wait_for(lambda: beta.conducted_on == "beta", "the second run to conduct", timeout=120)
+                    reports.send(after, REQUEST)
+                    wait_for(lambda: beta.counts == {"succeeded": 1, "notified": 1}, "the other VM's permit")
+                if cut_is_ignored:
+                    cluster.hosts[leader].run("systemctl restart rabbitmq-server.service", timeout=120)
+                cluster.wait_until_whole()
+                wait_for(lambda: alpha.has_said("this run lost it"), "the first run to say so", timeout=120)
+                wait_for(lambda: alpha.has_said("is conducted by a run on beta"), "it to follow")
+                reports.send(after, RESULT)
+                assert alpha.wait().counts() == beta.wait().counts() == {"succeeded": 2}
+        folded, records = journals.fold(name)
+    assert [upgrade.state for upgrade in folded.upgrades.values()] == [State.SUCCEEDED] * 2
+    assert [record.payload.TYPE for record in records].count("closed") == 1

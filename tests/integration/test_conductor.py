@@ -5,76 +5,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+from integration.campaign_run import Run, wait_for
 from integration.journals import TARGET, Journals, Relay, opened, vms
 from integration.proxy import Proxy
 
 from ansible_collections.isolift.vm.plugins.module_utils import conductor as conducting
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
-from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import Coordinator
 from ansible_collections.isolift.vm.plugins.module_utils.records import Claim
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Request, Result
-from lab.waiting import wait_until
 
 SUCCEEDED = Result("succeeded", version_before="1.0.0", version_after=TARGET, exit_code=0)
-PATIENCE_S = 60.0
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    wait_until(condition, what=what, timeout=PATIENCE_S)
-
-
-class Run:
-    """One run of a playbook, as far as the campaign goes: a conductor in a thread, with a link that can be cut."""
+class LinkedRun(Run):
+    """A run with a link to the broker that can be cut."""
 
     def __init__(self, journals: Journals, campaign: str, host: str) -> None:
-        self._journals = journals
+        super().__init__(self._over_link, campaign, host)
+        self._options = journals.options
         self._stack = ExitStack()
         self._links: list[Proxy] = []
         self.cut_off = False
-        self.said: list[str] = []
-        self.counts: dict[str, int] = {}
-        self._conductor = Conductor(
-            self._connect, campaign, host, lambda _opened: lambda _facts: "", self._watch, self.said.append
-        )
-        self._thread = self._stack.enter_context(ThreadPoolExecutor(1))
 
-    def __enter__(self) -> Run:
-        self._ending = self._thread.submit(self._conductor.run)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         self._stack.close()
 
-    def _connect(self) -> Broker:
+    def _over_link(self) -> Broker:
         if self.cut_off:
             raise BrokerLost("cut off")
-        options = self._journals.options
-        proxy = self._stack.enter_context(Proxy(options.host, options.port))
+        proxy = self._stack.enter_context(Proxy(self._options.host, self._options.port))
         self._links.append(proxy)
-        return Broker(replace(options, host="127.0.0.1", port=proxy.port))
-
-    def _watch(self, campaign: Campaign) -> None:
-        self.counts = campaign.counts()
+        return Broker(replace(self._options, host="127.0.0.1", port=proxy.port))
 
     def cut(self) -> None:
         """The connection breaks."""
         self._links[-1].cut()
-
-    def has_said(self, words: str) -> bool:
-        return any(words in line for line in self.said)
-
-    def wait(self) -> Campaign:
-        """The campaign, once the run is over."""
-        return self._ending.result(PATIENCE_S)
 
 
 @pytest.fixture
@@ -97,7 +71,7 @@ def test_a_connection_that_breaks_is_made_again_and_the_campaign_goes_on(
     journals_of_test: Journals, campaign: tuple[str, str, Relay]
 ) -> None:
     name, vm, relay = campaign
-    with Run(journals_of_test, name, "alpha") as run:
+    with LinkedRun(journals_of_test, name, "alpha") as run:
         relay.report(vm, Request("1.0.0"))
         wait_for(lambda: run.counts == {"notified": 1}, "the permit")
         run.cut()
@@ -113,7 +87,10 @@ def test_a_second_run_follows_and_takes_over_when_the_first_is_gone(
 ) -> None:
     monkeypatch.setattr(conducting, "FOLLOW_S", 0.5)
     name, vm, relay = campaign
-    with Run(journals_of_test, name, "alpha") as first, Run(journals_of_test, name, "beta") as second:
+    with (
+        LinkedRun(journals_of_test, name, "alpha") as first,
+        LinkedRun(journals_of_test, name, "beta") as second,
+    ):
         wait_for(lambda: bool(first.said or second.said), "one of them to follow")
         leader, follower = (first, second) if second.said else (second, first)
         assert follower.has_said("is conducted by a run on")
@@ -136,7 +113,7 @@ def test_who_comes_back_to_a_campaign_that_was_taken_says_that_it_lost_it_and_fo
     journals_of_test: Journals, campaign: tuple[str, str, Relay]
 ) -> None:
     name, vm, relay = campaign
-    with Run(journals_of_test, name, "alpha") as run:
+    with LinkedRun(journals_of_test, name, "alpha") as run:
         wait_for(lambda: len(claims(journals_of_test, name)) == 2, "the first claim")
         with Broker(journals_of_test.options) as broker:
             other = Coordinator(broker, name, "other", "beta")
