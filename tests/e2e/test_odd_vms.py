@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e import actors
 
-from lab import campaigns, commands, console, plays, ssh
-from lab.cast import NODES, node_of, stable_uuid
+from lab import campaigns, commands, console, inside, plays, runs, ssh
+from lab.cast import GUESTS, NODES, node_of, stable_uuid
 from lab.progress import Progress
 
 DEADLINE_S = 25
 FOREIGN_DISC = "/var/lib/libvirt/images/foreign.iso"
 AGENT = "/usr/bin/isolift-agent"
+ASKED = {guest.name: guest for guest in GUESTS}["desk-03"]
 
 DRIVE = "<disk type='file' device='cdrom'>{source}<target dev='sda' bus='sata'/><readonly/></disk>"
 CHANNEL = "<channel type='unix'><target type='virtio' name='org.isolift.agent.0'/></channel>"
@@ -162,3 +164,39 @@ def test_what_it_sent_is_in_its_trace(results: Mapping[str, dict[str, Any]]) -> 
     history = campaigns.history(results["desk-06"]["upgrade_id"])
     refused = [record["payload"]["reason"] for record in history if record["type"] == "refused"]
     assert refused == ["not_json", "unknown_type", "too_long", "wrong_upgrade"]
+
+
+@pytest.fixture(scope="module")
+def open_campaign(odd_domains: None, iso: Path) -> Iterator[str]:
+    """The ID of a campaign that goes on, because the user of its only VM says nothing until the tests are over."""
+    inside.set_prompt(ASKED.node, ASKED.name, inside.NO_ANSWER)
+    try:
+        run = actors.begin("odd-open", [ASKED], 200)
+        inside.await_state(ASKED.node, ASKED.name, "asking")
+        yield run.campaign_id()
+        inside.answer(ASKED.node, ASKED.name, "decline")
+        run.finish()
+    finally:
+        runs.end_all()
+
+
+def test_status_tells_our_discs_from_others_and_says_which_campaign_is_open(open_campaign: str) -> None:
+    shown = plays.ansible("playbooks/status.yml")
+    plays.require(shown, "showing campaigns and discs")
+    assert f"odd-foreign: foreign {FOREIGN_DISC}" in shown.output
+    assert f"{ASKED.name}: ours {campaigns.media_path(open_campaign)}" in shown.output
+    assert f"{open_campaign} guest-tools 2.0.0 open" in " ".join(shown.output.split())
+
+
+def test_a_run_for_a_vm_of_an_open_campaign_is_refused_before_any_disc_moves(open_campaign: str) -> None:
+    before = actors.discs()
+    refused = plays.ansible(
+        "playbooks/upgrade.yml", variables={"target_version": "2.0.0", "upgrade_vms": [ASKED.name, "desk-05"]}
+    )
+    said = " ".join(refused.output.split())
+    assert refused.status != 0
+    taken = f"is open and has no outcome yet for 1 of the selected VMs ({ASKED.name})"
+    assert f"campaign {open_campaign} {taken}" in said
+    assert f"isolift.vm.upgrade -e campaign_id={open_campaign}" in said
+    assert actors.discs() == before
+    assert campaigns.newest(1) == [open_campaign]
