@@ -32,7 +32,8 @@ class Clock:
 
 
 class ListBroker:
-    """A broker that holds one journal. ``bound``: it has a route to it. ``hellos`` come before the next record does; each is delivered after ``hello_after`` seconds.
+    """A broker that holds one journal. ``bound``: it has a route to it. ``hellos`` come before the next record does; each is delivered
+    after ``hello_after`` seconds.
 
     :ivar commands: what was sent to VMs.
     """
