@@ -67,8 +67,8 @@ class Drives:
             vm.successor = None
         if vm.tenant is not None and _is(vm.tenant.start, result):
             self._vacate(vm)
-        elif vm.ejection is None and (vm.tenant is None or self._is_past(vm.tenant.start)):
-            # begun under an earlier run of the relay, or put there while the upgrade of another campaign went on
+        elif vm.ejection is None and not _has_drive(vm, result.campaign_id):
+            # put there under an earlier run of the relay, or by the playbook while another campaign's upgrade had the drive
             self._wish(vm, Ejection(result.campaign_id))
 
     def over_elsewhere(self, result: wire.Message) -> None:
@@ -234,3 +234,8 @@ class Drives:
 def _is(start: wire.Message | None, message: wire.Message) -> bool:
     """Whether both are about the same upgrade."""
     return start is not None and start.upgrade_id == message.upgrade_id
+
+
+def _has_drive(vm: Vm, campaign_id: str) -> bool:
+    """Whether the drive is an upgrade's of that campaign."""
+    return vm.tenant is not None and vm.tenant.start.campaign_id == campaign_id
