@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import ceil
 from typing import TYPE_CHECKING
 
 from ansible_collections.isolift.vm.plugins.module_utils import upgrade as controller
 from ansible_collections.isolift.vm.plugins.module_utils import wire
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
+from ansible_collections.isolift.vm.plugins.module_utils.records import Notified
 from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
 from isolift_agent import events
 from isolift_agent.journal import ARCHIVES_LIMIT
@@ -41,7 +43,7 @@ LATENESS_S = 90.0
 
 
 TROUBLE_S = 450.0
-"""Seconds after the last fault within which every upgrade ends by itself."""
+"""Seconds after the last fault within which every upgrade ends by itself, once it is its turn."""
 
 LIMIT_S = 200.0
 """Seconds that every state has to be allowed, so that none is left by its limit."""
@@ -89,6 +91,8 @@ class Invariants:
         if ledger.closed_at is not None and not was_closed:
             self.closings += 1
             self._check_sum(ledger)
+        if isinstance(message.payload, Notified):
+            self._check_cap(ledger, message.created_at)
         if isinstance(message.payload, wire.REPORTS):
             self._check_report(message)
 
@@ -111,6 +115,11 @@ class Invariants:
         is_without = result.outcome in NOT_INSTALLED or result.stage not in ("", "install")
         belied = is_without and message.upgrade_id in disk.installs
         _require(not belied, "one install", f"{message.vm} said {result.outcome}, and had installed it")
+
+    def _check_cap(self, ledger: Ledger, now: float) -> None:
+        """No more VMs have leave to install than may at once."""
+        count, most = ledger.live_permits(now), ledger.at_once
+        _require(not most or count <= most, "caps hold", f"{count} VMs have leave at once, and {most} may")
 
     def _check_untouched(self, vm: str, outcome: Outcome) -> None:
         """What ended with the word that nothing was installed was not."""
@@ -344,7 +353,8 @@ class Invariants:
     def _check_progress(self, ledger: Ledger) -> None:
         """Where nothing but passing troubles came, and long ago, no upgrade waited for the deadline."""
         ground = self._ground
-        is_long_ago = ground.last_fault_at + TROUBLE_S < ledger.deadline
+        turns = ceil(len(ledger.selected) / (ledger.at_once or len(ledger.selected)))
+        is_long_ago = ground.last_fault_at + turns * TROUBLE_S < ledger.deadline
         has_time = is_long_ago and ledger.shortest_limit >= LIMIT_S
         # A guest that was set back may be busy with an upgrade of a campaign that is closed, until that one's deadline.
         campaigns = sum(one.is_sealed for one in self.ledgers.values())
@@ -352,7 +362,8 @@ class Invariants:
         if not has_time or is_held_up or not set(ground.happened) <= TRANSIENT:
             return
         for vm, outcome in ledger.outcomes.items():
-            _require(outcome.word not in STUCK, "campaigns go on", f"{vm} ended as {outcome.word}")
+            is_stuck = outcome.word in STUCK or outcome.stage == "turn"
+            _require(not is_stuck, "campaigns go on", f"{vm} ended as {outcome.word} {outcome.stage}")
 
     def _check_forgotten(self, campaign_id: str, ledger: Ledger) -> None:
         for (vm, message_id), message in self._forgotten.items():

@@ -63,6 +63,7 @@ class Outcome:
     word: str
     offset: int
     by_coordinator: bool
+    stage: str = ""
     upgrade_id: str = ""
     is_untouched: bool = False
     """Whether it says that nothing was installed."""
@@ -89,6 +90,7 @@ class Ledger:
         self.target_version = ""
         self.deadline = 0.0
         self.shortest_limit = 0.0  # of a state, in seconds
+        self.at_once = 0
         self.closed_at: int | None = None
         self.closed_counts: dict[str, int] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -106,6 +108,7 @@ class Ledger:
         payload = message.payload
         if isinstance(payload, Opened):
             self.target_version, self.deadline = payload.target_version, payload.deadline
+            self.at_once = payload.at_once
             self.shortest_limit = min(payload.request_s, payload.verify_s, payload.install_s)
         elif isinstance(payload, Selected):
             self.selected += [row[0] for row in payload.vms if row[0] not in self.selected]
@@ -127,7 +130,9 @@ class Ledger:
         elif isinstance(payload, Ended) and self._is_in_force(message.epoch, payload.nonce):
             if payload.outcome in FINAL_WORDS:
                 is_untouched = message.vm not in self.permits or _is_denial(payload)
-                ending = Outcome(payload.outcome, offset, True, message.upgrade_id, is_untouched)
+                ending = Outcome(
+                    payload.outcome, offset, True, payload.stage, message.upgrade_id, is_untouched
+                )
                 self._end(message.vm, ending)
         elif isinstance(payload, Result):
             self._end(message.vm, Outcome(self._judged(payload), offset, False))
@@ -147,6 +152,11 @@ class Ledger:
         """The outcome of the VM's upgrade as of ``read``."""
         outcome = self.outcomes.get(vm)
         return outcome if outcome is not None and outcome.offset <= read else None
+
+    def live_permits(self, now: float) -> int:
+        """How many upgrades without an outcome have a permit that is still good by the clock that shows ``now``."""
+        lasts = (permits[-1].expires_at for vm, permits in self.permits.items() if vm not in self.outcomes)
+        return sum(expires_at > now for expires_at in lasts)
 
     def counts(self) -> dict[str, int]:
         """How many upgrades ended how."""

@@ -16,6 +16,7 @@ from unittest.mock import patch
 from ansible_collections.isolift.vm.plugins.module_utils import upgrade as controller
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect, Send
 from ansible_collections.isolift.vm.plugins.module_utils.records import Notified
+from ansible_collections.isolift.vm.plugins.module_utils.turns import Turns
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Notification
 from isolift_agent import clock, commands, lifecycle, store
 from isolift_agent.events import Install, Restarted, Settle
@@ -162,6 +163,13 @@ def cancelled_on_the_wish() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def cap_ignored() -> Iterator[None]:
+    """The coordinator gives leave to whoever asks for it."""
+    with patch.object(Turns, "admits", lambda _self, _vm: True):
+        yield
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "ack before journal": ack_before_journal,
     "epoch check removed": epoch_check_removed,
@@ -175,4 +183,5 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "disc left in the drive": disc_left_in_the_drive,
     "clock of the guest": clock_of_the_guest,
     "cancelled on the wish": cancelled_on_the_wish,
+    "cap ignored": cap_ignored,
 }

@@ -30,7 +30,7 @@ class VmPlan:
 
 @dataclass(frozen=True)
 class CampaignPlan:
-    """One campaign. Times are in seconds."""
+    """One campaign. Times are in seconds; ``at_once`` is how many VMs may have leave to install at a time, 0 for no limit."""
 
     target_version: str
     consent: str
@@ -39,6 +39,7 @@ class CampaignPlan:
     request_s: float
     verify_s: float
     install_s: float
+    at_once: int
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,17 @@ def _draw_vm(random: Random, nodes: int) -> VmPlan:
 def _draw_campaign(random: Random, target: str, is_mild: bool) -> CampaignPlan:
     is_short = not is_mild and random.random() < 0.4
     least = 200.0 if is_mild else 20.0
+    at_once = random.choice((0, 0, 0, 0, 0, 1, 2, 2))
+    patience = 2.0 if at_once else 1.0
     return CampaignPlan(
         target_version=target,
         consent=random.choice(("auto", "auto", "ask")),
-        deadline_s=random.uniform(20.0, 200.0) if is_short else random.uniform(700.0, 1200.0),
+        deadline_s=random.uniform(20.0, 200.0) if is_short else patience * random.uniform(700.0, 1200.0),
         permit_s=random.uniform(90.0 if is_mild else 20.0, 300.0),
         request_s=random.uniform(least, 300.0),
         verify_s=random.uniform(least, 300.0),
         install_s=random.uniform(least, 300.0),
+        at_once=at_once,
     )
 
 

@@ -203,6 +203,7 @@ class World:
             request_s=plan.request_s,
             verify_s=plan.verify_s,
             install_s=plan.install_s,
+            at_once=plan.at_once,
         )
         self._isos[opened.media_path] = Iso(opened.component, opened.target_version, opened.manifest_sha256)
         return opened

@@ -43,7 +43,7 @@ def test_every_kind_of_fault_happens(runs: Tally) -> None:
 def undisturbed(seed: int) -> Plan:
     """The plan of a seed without its faults, and with time enough."""
     plan = keep(draw(seed), ())
-    return replace(plan, campaigns=tuple(replace(one, deadline_s=900.0) for one in plan.campaigns))
+    return replace(plan, campaigns=tuple(replace(one, deadline_s=2000.0) for one in plan.campaigns))
 
 
 def test_where_nothing_goes_wrong_every_upgrade_succeeds() -> None:
@@ -79,18 +79,19 @@ def test_a_failing_plan_is_shrunk_to_the_faults_that_matter() -> None:
 
 
 BROKEN = [
-    ("ack before journal", (6, 17, 20), "no report lost"),
-    ("epoch check removed", (58, 179, 191), "no lower epoch obeyed"),
+    ("ack before journal", (18, 20, 25), "no report lost"),
+    ("epoch check removed", (0, 37, 122), "no lower epoch obeyed"),
     ("command before read-back", (0, 1, 2), "decided before sent"),
-    ("double install on restart", (2, 6, 11), "one install"),
-    ("permit without end", (26, 39, 56), "permits end"),
-    ("result before journal", (1023, 1166, 1340), "one install"),
-    ("routes trusted at once", (6, 17, 94), "no report lost"),
-    ("foreign disc replaced", (18, 45, 68), "discs"),
-    ("disc left in the drive", (1, 2, 3), "discs"),
-    ("clock of the guest", (1627, 3523), "permits end"),
-    ("journal without fsync", (6, 202, 355), "one install"),
-    ("cancelled on the wish", (43, 74, 98), "cancelled is cancelled"),
+    ("double install on restart", (19, 33, 44, 57, 92, 117, 137), "one install"),
+    ("permit without end", (26, 29, 40), "permits end"),
+    ("result before journal", (396, 4842, 4848), "one install"),
+    ("routes trusted at once", (25, 30, 66), "no report lost"),
+    ("foreign disc replaced", (1, 9, 20), "discs"),
+    ("disc left in the drive", (0, 1, 2), "discs"),
+    ("clock of the guest", (693, 3876, 4397), "campaigns go on"),
+    ("journal without fsync", (114, 137, 356), "one install"),
+    ("cap ignored", (7, 11, 13), "caps hold"),
+    ("cancelled on the wish", (428, 895, 1209), "cancelled is cancelled"),
 ]
 """(mutation, seeds that found it, the promise that it breaks). A change of the cores lets runs take another course, so that a seed may
 find it no more; one has to. ``make simulate MUTATION=…`` names others."""
