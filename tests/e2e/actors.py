@@ -32,10 +32,10 @@ def on_stage(guests: Sequence[Guest]) -> Iterator[None]:
         commands.guests_start(progress)
 
 
-def begin(name: str, guests: Sequence[Guest], deadline_s: int, **variables: Any) -> Run:
+def begin(name: str, guests: Sequence[Guest], deadline_s: int, target: str = TARGET, **variables: Any) -> Run:
     """Begin to upgrade ``guests``; the run's output is in the log ``name``."""
     names = [guest.name for guest in guests]
-    return Run(name, target_version=TARGET, upgrade_vms=names, upgrade_deadline_s=deadline_s, **variables)
+    return Run(name, target_version=target, upgrade_vms=names, upgrade_deadline_s=deadline_s, **variables)
 
 
 def results(campaign_id: str) -> dict[str, dict[str, Any]]:

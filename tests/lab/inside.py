@@ -76,11 +76,18 @@ def answer(node: str, domain: str, word: str) -> None:
 
 
 def await_state(node: str, domain: str, state: str, timeout: float = 90.0) -> None:
-    """Wait until the agent of a guest says that its upgrade is in ``state``.
+    """Wait until the agent of a guest says that its upgrade, or the one that waits behind it, is in ``state``.
 
     :raise LabError: it does not come to that.
     """
+    await_status(node, domain, f"state={state}", timeout=timeout)
 
+
+def await_status(node: str, domain: str, *words: str, timeout: float = 90.0) -> None:
+    """Wait until the status of the agent of a guest has all of these words.
+
+    :raise LabError: it does not come to that.
+    """
     said = ""
 
     def there() -> bool:
@@ -89,10 +96,10 @@ def await_state(node: str, domain: str, state: str, timeout: float = 90.0) -> No
             said = console.run(node, domain, f"{_AGENT} status")
         except LabError as error:
             said = str(error)  # the agent, or the guest, is just being started
-        return f"state={state}" in said
+        return all(text in said for text in words)
 
     try:
-        wait_until(there, what=f"{domain} on {node} to be {state}", timeout=timeout, every=0.5)
+        wait_until(there, what=f"{domain} on {node} to say {' and '.join(words)}", timeout=timeout, every=0.5)
     except LabError as error:
         raise LabError(f"{error}; the last that was heard: {said}") from error
 
