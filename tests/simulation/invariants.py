@@ -356,10 +356,13 @@ class Invariants:
         turns = ceil(len(ledger.selected) / (ledger.at_once or len(ledger.selected)))
         is_long_ago = ground.last_fault_at + turns * TROUBLE_S < ledger.deadline
         has_time = is_long_ago and ledger.shortest_limit >= LIMIT_S
-        # A guest that was set back may be busy with an upgrade of a campaign that is closed, until that one's deadline.
+        # A guest that was set back, or was off when its upgrade was cancelled, may be busy with an upgrade of a campaign that is closed,
+        # until that one's deadline. A disk that is full as well lets an agent refuse to say that it was set back.
         campaigns = sum(one.is_sealed for one in self.ledgers.values())
-        is_held_up = campaigns > 1 and Kind.SNAPSHOT_REVERT in ground.happened
-        if not has_time or is_held_up or not set(ground.happened) <= TRANSIENT:
+        seen = set(ground.happened)
+        is_held_up = Kind.SNAPSHOT_REVERT in seen and (campaigns > 1 or Kind.DISK_FULL in seen)
+        is_held_up = is_held_up or (campaigns > 1 and Kind.CANCEL in seen)
+        if not has_time or is_held_up or not seen <= TRANSIENT:
             return
         for vm, outcome in ledger.outcomes.items():
             is_stuck = outcome.word in STUCK or outcome.stage == "turn"

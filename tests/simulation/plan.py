@@ -161,9 +161,9 @@ _EARLY = {"opener"}
 """Whose points all come before those of any agent."""
 
 _OF_VMS = {"agent", "record", "port", "command"}
-_AWAY = {Kind.DOMAIN_PAUSED, Kind.DOMAIN_RESTART}
-_ANSWERED_S = 30.0
-"""Seconds that a guest may be away after an answer, with its boot, before its upgrade is taken for stuck."""
+_AWAY_MOST_S = {Kind.DOMAIN_PAUSED: 30.0, Kind.DOMAIN_RESTART: 30.0, Kind.DOMAIN_OFF: 400.0}
+"""Seconds that a guest is away in a mild run: after an answer, with its boot, no longer than its upgrade is waited for; or so long that
+it may still end before the deadline."""
 
 _LAST_POINT = 50
 """About as many points does an agent come to in an undisturbed upgrade."""
@@ -213,4 +213,4 @@ class _Draw:
 
     def _seconds(self, kind: Kind, recipe: _Recipe) -> float:
         seconds = self._random.uniform(*recipe.seconds)
-        return min(seconds, _ANSWERED_S) if self._is_mild and kind in _AWAY else seconds
+        return min(seconds, _AWAY_MOST_S.get(kind, seconds)) if self._is_mild else seconds

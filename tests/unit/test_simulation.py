@@ -79,19 +79,19 @@ def test_a_failing_plan_is_shrunk_to_the_faults_that_matter() -> None:
 
 
 BROKEN = [
-    ("ack before journal", (18, 20, 25), "no report lost"),
-    ("epoch check removed", (0, 37, 122), "no lower epoch obeyed"),
+    ("ack before journal", (4, 18, 20), "no report lost"),
+    ("epoch check removed", (0, 73, 295, 345), "no lower epoch obeyed"),
     ("command before read-back", (0, 1, 2), "decided before sent"),
-    ("double install on restart", (19, 33, 44, 57, 92, 117, 137), "one install"),
+    ("double install on restart", (3, 19, 22, 33, 36, 41, 44, 50), "one install"),
     ("permit without end", (26, 29, 40), "permits end"),
-    ("result before journal", (396, 4842, 4848), "one install"),
-    ("routes trusted at once", (25, 30, 66), "no report lost"),
+    ("result before journal", (1219, 1443, 2687, 2914), "one install"),
+    ("routes trusted at once", (25, 85, 93), "no report lost"),
     ("foreign disc replaced", (1, 9, 20), "discs"),
     ("disc left in the drive", (0, 1, 2), "discs"),
-    ("clock of the guest", (693, 3876, 4397), "campaigns go on"),
-    ("journal without fsync", (114, 137, 356), "one install"),
+    ("clock of the guest", (1485,), "campaigns go on"),
+    ("journal without fsync", (96, 137, 138), "one install"),
     ("cap ignored", (7, 11, 13), "caps hold"),
-    ("cancelled on the wish", (428, 895, 1209), "cancelled is cancelled"),
+    ("cancelled on the wish", (188, 428, 475, 648), "cancelled is cancelled"),
 ]
 """(mutation, seeds that found it, the promise that it breaks). A change of the cores lets runs take another course, so that a seed may
 find it no more; one has to. ``make simulate MUTATION=…`` names others."""
