@@ -17,8 +17,9 @@ from simulation.relay import RelayProcess
 if TYPE_CHECKING:
     from simulation.world import World
 
-STEP_WITHIN_S = 60.0
-"""Seconds after an agent's point within which its guest's clock steps."""
+STEP_EVERY_S = 30.0
+STEPS = 20
+"""How often the clock of a guest steps, once it does: so often that it does so while the agent waits for something."""
 
 
 class Injector:
@@ -166,8 +167,9 @@ class Injector:
         return True
 
     def _step_wall_clock(self, fault: Fault) -> bool:
-        """At any moment of the time that follows: while the agent waits, it comes to no point."""
-        self._ground.after(fault.share * STEP_WITHIN_S, self._shift_wall_clock, fault)
+        """Again and again in the same direction, because an agent comes to no point while it waits."""
+        for number in range(STEPS):
+            self._ground.after((fault.share + number) * STEP_EVERY_S, self._shift_wall_clock, fault)
         return True
 
     def _clone(self, fault: Fault) -> bool:
