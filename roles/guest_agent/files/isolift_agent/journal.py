@@ -105,8 +105,12 @@ class Journal:
             self._lock = -1
 
     def _load(self) -> list[Record]:
+        """What the file holds; it is safe then, for an agent that was killed may have written and not synced it."""
+        data = b""
         try:
-            data = self.path.read_bytes() if self.path.exists() else b""
+            if self.path.exists():
+                _sync(self.path, 0)
+                data = self.path.read_bytes()
         except OSError as error:
             raise JournalError(f"cannot read {self.path}: {error.strerror}") from error
         records, self.count, self._size = _read(data)
@@ -190,11 +194,15 @@ def sync_directory(path: Path) -> None:
 
     :raises OSError: the directory cannot be read, or the disk fails.
     """
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
-        os.fsync(directory)
+        os.fsync(file)
     finally:
-        os.close(directory)
+        os.close(file)
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:
