@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isolift_relay import wire
 
-DEADLINE_S = 40.0
+DEADLINE_S = 90.0
 _COMMANDS = wire.registry(*wire.COMMANDS)
 
 

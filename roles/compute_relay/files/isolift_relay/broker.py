@@ -33,6 +33,10 @@ BLOCKED_LIMIT_S = 900.0
 """Seconds for which RabbitMQ may take nothing because it is short of memory or disk space, until the session is given up. It does
 not notice meanwhile that a session ended, so new ones would only add to its shortage."""
 
+CONFIRM_LIMIT_S = 15.0
+"""Seconds after which a confirm is missed, and after as many again the session is given up: a broker that was killed may have taken
+messages for a stream that it had not found yet, and owe for them for ever."""
+
 OWED_LIMIT = 10_000
 """Most answers that the broker may owe before nothing more is announced."""
 
@@ -218,6 +222,7 @@ class _Session:
         self._bundles: dict[tuple[str, str], _Bundle] = {}
         self._returned: set[int] = set()
         self._deliveries = Deliveries()
+        self._blocked = False
 
     async def open(self, parameters: pika.ConnectionParameters, prefetch: int) -> None:
         """Connects and gets everything ready to publish and consume.
@@ -235,8 +240,8 @@ class _Session:
             custom_ioloop=self._loop,
         )
         await self._unless_lost(opened)
-        self._connection.add_on_connection_blocked_callback(_on_blocked)
-        self._connection.add_on_connection_unblocked_callback(_on_unblocked)
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
         opened = self._loop.create_future()
         self._channel = self._connection.channel(on_open_callback=lambda channel: _resolve(opened, channel))
         self._channel.add_on_close_callback(lambda _channel, error: self._end(_reason(error)))
@@ -254,7 +259,14 @@ class _Session:
 
         :raises SessionLost: always.
         """
-        raise SessionLost(await asyncio.shield(self._lost))
+        missed = None
+        while not self._lost.done():
+            await asyncio.wait({self._lost}, timeout=CONFIRM_LIMIT_S)
+            oldest = None if self._blocked else next(iter(self._unconfirmed), None)
+            if oldest is not None and oldest == missed:
+                self._end(f"it left a message unconfirmed for more than {CONFIRM_LIMIT_S:g} s")
+            missed = oldest
+        raise SessionLost(self._lost.result())
 
     async def close(self) -> None:
         """Ends the connection in order, so that the broker drops the queue at once."""
@@ -331,6 +343,14 @@ class _Session:
     def _end(self, reason: str) -> None:
         _resolve(self._lost, reason)
 
+    def _on_blocked(self, _connection: object, frame: Any) -> None:
+        self._blocked = True
+        _log.warning("the broker takes nothing at present: %s", frame.method.reason or "no reason given")
+
+    def _on_unblocked(self, _connection: object, _frame: object) -> None:
+        self._blocked = False
+        _log.info("the broker takes messages again")
+
     def _on_message(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
         self._deliveries.came(method.delivery_tag)
         self._listener.delivery(method.delivery_tag, method.routing_key, body)
@@ -358,14 +378,6 @@ class _Session:
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _on_blocked(_connection: object, frame: Any) -> None:
-    _log.warning("the broker takes nothing at present: %s", frame.method.reason or "no reason given")
-
-
-def _on_unblocked(_connection: object, _frame: object) -> None:
-    _log.info("the broker takes messages again")
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
