@@ -193,6 +193,7 @@ def test_result_that_the_next_agent_could_belie_waits_for_the_journal(
             agent.kill()
             relay.session = ""
             with RunningAgent(guest) as second:
+                relay.welcomed()  # until it was told the time it knows of no valid permit
                 relay.until(lambda: second.state() == "asking", "the question again")
                 assert second.call("answer", "confirm").returncode == 0
                 relay.message(Result)
