@@ -15,6 +15,7 @@ from e2e import actors
 from lab import campaigns, commands, console, inside, plays, runs, ssh
 from lab.cast import GUESTS, NODES, node_of, stable_uuid
 from lab.progress import Progress
+from lab.runs import Run
 
 DEADLINE_S = 25
 FOREIGN_DISC = "/var/lib/libvirt/images/foreign.iso"
@@ -167,36 +168,47 @@ def test_what_it_sent_is_in_its_trace(results: Mapping[str, dict[str, Any]]) -> 
 
 
 @pytest.fixture(scope="module")
-def open_campaign(odd_domains: None, iso: Path) -> Iterator[str]:
-    """The ID of a campaign that goes on, because the user of its only VM says nothing until the tests are over."""
+def open_run(odd_domains: None, iso: Path) -> Iterator[Run]:
+    """A run whose campaign goes on until it is cancelled, because the user of its only VM says nothing."""
     inside.set_prompt(ASKED.node, ASKED.name, inside.NO_ANSWER)
     try:
         run = actors.begin("odd-open", [ASKED], 200)
         inside.await_state(ASKED.node, ASKED.name, "asking")
-        yield run.campaign_id()
-        inside.answer(ASKED.node, ASKED.name, "decline")
-        run.finish()
+        yield run
     finally:
         runs.end_all()
 
 
-def test_status_tells_our_discs_from_others_and_says_which_campaign_is_open(open_campaign: str) -> None:
+def test_status_tells_our_discs_from_others_and_says_which_campaign_is_open(open_run: Run) -> None:
+    campaign = open_run.campaign_id()
     shown = plays.ansible("playbooks/status.yml")
     plays.require(shown, "showing campaigns and discs")
     assert f"odd-foreign: foreign {FOREIGN_DISC}" in shown.output
-    assert f"{ASKED.name}: ours {campaigns.media_path(open_campaign)}" in shown.output
-    assert f"{open_campaign} guest-tools 2.0.0 open" in " ".join(shown.output.split())
+    assert f"{ASKED.name}: ours {campaigns.media_path(campaign)}" in shown.output
+    assert f"{campaign} guest-tools 2.0.0 open" in " ".join(shown.output.split())
 
 
-def test_a_run_for_a_vm_of_an_open_campaign_is_refused_before_any_disc_moves(open_campaign: str) -> None:
-    before = actors.discs()
+def test_a_run_for_a_vm_of_an_open_campaign_is_refused_before_any_disc_moves(open_run: Run) -> None:
+    campaign, before = open_run.campaign_id(), actors.discs()
     refused = plays.ansible(
         "playbooks/upgrade.yml", variables={"target_version": "2.0.0", "upgrade_vms": [ASKED.name, "desk-05"]}
     )
     said = " ".join(refused.output.split())
     assert refused.status != 0
     taken = f"is open and has no outcome yet for 1 of the selected VMs ({ASKED.name})"
-    assert f"campaign {open_campaign} {taken}" in said
-    assert f"isolift.vm.upgrade -e campaign_id={open_campaign}" in said
+    assert f"campaign {campaign} {taken}" in said
+    assert f"isolift.vm.upgrade -e campaign_id={campaign}" in said
     assert actors.discs() == before
-    assert campaigns.newest(1) == [open_campaign]
+    assert campaigns.newest(1) == [campaign]
+
+
+def test_a_campaign_that_is_cancelled_while_the_user_is_asked_installs_nothing_and_leaves_no_disc(
+    open_run: Run,
+) -> None:
+    campaign = open_run.campaign_id()
+    wish = {"control_action": "cancel", "campaign_id": campaign}
+    plays.require(plays.ansible("playbooks/control.yml", variables=wish), "cancelling the campaign")
+    open_run.finish()
+    assert actors.results(campaign)[ASKED.name]["state"] == "cancelled"
+    assert actors.begun(ASKED, ASKED.node) == 0
+    assert actors.drive_of(ASKED, ASKED.node) == "-"
