@@ -26,8 +26,9 @@ done
 """
 """There is no pgrep in a guest of the lab. Fails if no agent runs."""
 
+YES = "exit 0"
 NO_ANSWER = "exit 2"
-"""What the program that asks a guest's user does while nobody answers."""
+"""What the program that asks a guest's user may do."""
 
 
 def installed(node: str, domain: str) -> tuple[str, int]:
