@@ -38,6 +38,12 @@ NEVER = float("inf")
 UNKNOWN_UPGRADE = "unknown_upgrade"
 """How an agent's refusal of a permit begins, if it knows nothing of the upgrade."""
 
+JOURNAL_UNWRITABLE = "journal_unwritable"
+"""How an agent's refusal of a start begins, if its disk does not take the answer."""
+
+REASK_S = 30.0
+"""Seconds after which such an agent is asked again: a full disk is often a passing trouble."""
+
 REFUSALS_BORNE = 2
 """Refused guest messages that an upgrade survives; a serial line can be garbled once or twice, a third is the guest's doing."""
 
@@ -244,8 +250,10 @@ def _undeliverable(upgrade: Upgrade, payload: Undeliverable, at: float, _target:
     reason = payload.reason + (f": {payload.detail}" if payload.detail else "")
     if payload.command == Notification.TYPE and payload.detail.startswith(UNKNOWN_UPGRADE):
         upgrade.unknown = True
+    if payload.command == Start.TYPE and payload.detail.startswith(JOURNAL_UNWRITABLE):
+        upgrade.ask_from = at + REASK_S
     if payload.reason not in INELIGIBLE_REASONS:
-        return upgrade.missed(reason) or upgrade.unknown
+        return upgrade.missed(reason) or upgrade.unknown or upgrade.ask_from < NEVER
     if not upgrade.ineligible:
         upgrade._hurry()
     upgrade.ineligible, upgrade.reason = True, reason

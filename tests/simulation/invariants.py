@@ -357,11 +357,10 @@ class Invariants:
         is_long_ago = ground.last_fault_at + turns * TROUBLE_S < ledger.deadline
         has_time = is_long_ago and ledger.shortest_limit >= LIMIT_S
         # A guest that was set back, or was off when its upgrade was cancelled, may be busy with an upgrade of a campaign that is closed,
-        # until that one's deadline. A disk that is full as well lets an agent refuse to say that it was set back.
+        # until that one's deadline.
         campaigns = sum(one.is_sealed for one in self.ledgers.values())
         seen = set(ground.happened)
-        is_held_up = Kind.SNAPSHOT_REVERT in seen and (campaigns > 1 or Kind.DISK_FULL in seen)
-        is_held_up = is_held_up or (campaigns > 1 and Kind.CANCEL in seen)
+        is_held_up = campaigns > 1 and bool(seen & {Kind.SNAPSHOT_REVERT, Kind.CANCEL})
         if not has_time or is_held_up or not seen <= TRANSIENT:
             return
         for vm, outcome in ledger.outcomes.items():

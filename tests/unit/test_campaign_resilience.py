@@ -27,6 +27,7 @@ from unit.campaign_rig import (
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import ANSWER_S
 from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S
 from ansible_collections.isolift.vm.plugins.module_utils.states import LIMITED, State
+from ansible_collections.isolift.vm.plugins.module_utils.upgrade import REASK_S
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Confirmation,
     Progress,
@@ -75,6 +76,23 @@ def test_a_permit_that_the_agent_knows_nothing_of_brings_the_start_again() -> No
     rig.agent(REQUEST, generation="new")
     assert kinds(rig.settle()) == ["notification"]
     assert rig.upgrade().permit == 2
+
+
+@pytest.mark.parametrize("state", [State.STARTED, State.NOTIFIED, State.CONFIRMED, State.INSTALLING])
+def test_an_agent_whose_disk_is_too_full_to_answer_is_asked_again(state: State) -> None:
+    rig = Rig()
+    if state is State.NOTIFIED:
+        notified(rig)
+        rig.relay(PERMIT_DELIVERED)
+    else:
+        brought_to(state, rig)
+    rig.campaign.present(vm_uuid(0))
+    for _time in range(3):
+        (question,) = rig.settle(1.0)
+        rig.relay(Undeliverable("start", question.message_id, "refused", "journal_unwritable: no space left"))
+        assert not rig.settle(REASK_S - 1.0)
+    rig.relay(START_DELIVERED)
+    assert rig.state() is state
 
 
 @pytest.mark.parametrize("state", [State.STARTED, State.CONFIRMED, State.INSTALLING])
