@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect, Send
-from ansible_collections.isolift.vm.plugins.module_utils.records import Notified
+from ansible_collections.isolift.vm.plugins.module_utils.records import Notified, Selected
 from ansible_collections.isolift.vm.plugins.module_utils.turns import Turns
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Message, Notification
 from isolift_agent import clock, commands, lifecycle, store
@@ -165,6 +165,20 @@ def cap_ignored() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def seal_not_awaited() -> Iterator[None]:
+    """The coordinator takes the VMs that are listed so far for the selection."""
+    select = Campaign._apply_selected
+
+    def hasty(self: Campaign, payload: Selected, at: float) -> None:
+        self.sealed = False
+        select(self, payload, at)
+        self.sealed, self._open = True, sum(not one.final for one in self.upgrades.values())
+
+    with patch.object(Campaign, "_apply_selected", hasty):
+        yield
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "ack before journal": ack_before_journal,
     "epoch check removed": epoch_check_removed,
@@ -179,4 +193,5 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "clock of the guest": clock_of_the_guest,
     "cancelled on the wish": cancelled_on_the_wish,
     "cap ignored": cap_ignored,
+    "seal not awaited": seal_not_awaited,
 }
