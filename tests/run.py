@@ -7,7 +7,7 @@
 A test is what a JUnit report calls one; a check without a report is one test itself. A skipped test counts as
 failed, and a check that ran no test too: what cannot be tested where it should be is a defect.
 
-Stages that need nothing but a processor run beside the others, which mostly wait for their machines.
+Stages that do without the lab run beside the others, which mostly wait for its machines.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def all_stages() -> tuple[Stage, ...]:
         ),
         Stage("sanity", (Check("ansible-test sanity", sanity, REPORTS / "sanity"),), beside=True),
         Stage("unit", (pytest_check("unit", 900.0),), beside=True),
-        Stage("molecule", molecule_checks()),
+        Stage("molecule", molecule_checks(), beside=True),
         Stage("integration", (pytest_check("integration", 1500.0),), needs_lab=True),
         Stage("e2e", (pytest_check("e2e", 1500.0),), needs_lab=True),
         Stage("faults-quick", (pytest_check("faults", 900.0),), needs_lab=True),

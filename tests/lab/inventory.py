@@ -43,6 +43,8 @@ def host_inventory(node: Node, known_hosts: Path) -> dict[str, object]:
 
 
 def write(inventory: dict[str, object], target: Path) -> None:
-    """Write ``inventory`` to ``target``."""
+    """Write ``inventory`` to ``target``, whole or not at all: Ansible may read the directory, in which it ignores hidden files."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(inventory, indent=2) + "\n")
+    partial = target.with_name(f".{target.name}")
+    partial.write_text(json.dumps(inventory, indent=2) + "\n")
+    partial.replace(target)
