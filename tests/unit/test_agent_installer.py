@@ -73,6 +73,13 @@ def started(guest: Guest) -> process.Identity:
     return beginning.installer
 
 
+def begun(guest: Guest) -> process.Identity:
+    """The installer that runs, once it has printed something: until then its runner still holds it back."""
+    installing = started(guest)
+    wait_until(lambda: runner.log_tail(directory(guest)), "the installer's first words")
+    return installing
+
+
 def runner_of(installer_pid: int) -> int:
     """The process that watches an installer."""
     stat = Path(f"/proc/{installer_pid}/stat").read_text()
@@ -286,7 +293,7 @@ def test_installer_that_lost_its_runner_is_waited_for_but_unseen(guest: Guest) -
     script = f'echo begun; while [ ! -e {flag} ]; do sleep 0.05; done; cp payload/version "$1"'
     upgrade = prepared(guest, script)
     agent = begin_elsewhere(guest, upgrade)
-    installing = started(guest)
+    installing = begun(guest)
     agent.kill()
     agent.wait(WAIT_S)
     os.kill(runner_of(installing.pid), signal.SIGKILL)
@@ -299,9 +306,9 @@ def test_installer_that_lost_its_runner_is_waited_for_but_unseen(guest: Guest) -
 
 def test_installer_that_lost_its_runner_has_no_more_time_than_before(guest: Guest) -> None:
     """Its time limit is counted from its own beginning, whoever watches."""
-    upgrade = prepared(guest, "exec sleep 300")
+    upgrade = prepared(guest, "echo begun; exec sleep 300")
     agent = begin_elsewhere(guest, upgrade)
-    installing = started(guest)
+    installing = begun(guest)
     agent.kill()
     agent.wait(WAIT_S)
     os.kill(runner_of(installing.pid), signal.SIGKILL)
