@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -275,6 +276,38 @@ def test_prompt_command_answers(guest: Guest, relay: Relay, status: int, outcome
         "ISOLIFT_PROMPT=Upgrade now?",
         "ISOLIFT_VERSION=2.0.0",
     ]
+
+
+def without_unicode(guest: Guest) -> RunningAgent:
+    """The agent in a guest whose locale is not UTF-8."""
+    return RunningAgent(guest, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+
+
+@pytest.mark.parametrize(("text", "shown"), [("one\0two", "one two"), ("größer → 2", "gr??er ? 2")])
+def test_prompt_shows_what_an_environment_can_hold(guest: Guest, relay: Relay, text: str, shown: str) -> None:
+    seen = guest.root / "seen"
+    guest.prompt = ["/bin/sh", "-c", f"printenv ISOLIFT_PROMPT > {seen}"]
+    with without_unicode(guest):
+        relay.welcomed()
+        relay.command(replace(start_of(guest, consent="ask"), prompt=text))
+        relay.message(Request)
+        relay.command(permit())
+        assert relay.message(Result).outcome == "succeeded"
+    assert seen.read_text().rstrip() == shown
+
+
+def test_prompt_command_that_the_locale_cannot_name_leaves_the_question_open(
+    guest: Guest, relay: Relay
+) -> None:
+    guest.prompt = ["/bin/sh", "-c", "exit 0", "größer"]
+    with without_unicode(guest) as agent:
+        relay.welcomed()
+        relay.command(start_of(guest, consent="ask"))
+        relay.message(Request)
+        relay.command(permit())
+        relay.until(lambda: "cannot run the prompt command" in agent.log.read_text(), "the refusal")
+        assert agent.call("answer", "confirm").returncode == 0
+        assert relay.message(Result).outcome == "succeeded"
 
 
 def test_prompt_without_an_answer_leaves_the_question_open(guest: Guest, relay: Relay) -> None:

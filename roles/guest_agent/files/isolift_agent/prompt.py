@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Sequence
@@ -53,11 +54,11 @@ class Prompt:
                 self._argv,
                 ISOLIFT_COMPONENT=upgrade.start.component,
                 ISOLIFT_VERSION=upgrade.start.target_version,
-                ISOLIFT_PROMPT=upgrade.start.prompt,
+                ISOLIFT_PROMPT=_sayable(upgrade.start.prompt),
                 ISOLIFT_DEADLINE=str(int(upgrade.start.deadline)),
             )
             process.note(self._process.pid, self._note)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: this guest's locale has no letters for it
             log.error(f"cannot run the prompt command: {error}")
         if self._process:
             waiting = threading.Thread(
@@ -87,3 +88,9 @@ class Prompt:
             self._post(Answered(upgrade_id, confirmed=status == 0))
         else:
             log.warning(f"the prompt command gave no answer (status {status}); the question stays open")
+
+
+def _sayable(text: str) -> str:
+    """``text`` as an environment can hold it: without NUL, and with a question mark for what this guest's locale has no letters for."""
+    encoding = sys.getfilesystemencoding()
+    return text.replace("\0", " ").encode(encoding, "replace").decode(encoding)
