@@ -16,6 +16,7 @@ import contextlib
 import io
 import os
 import re
+import stat
 import struct
 import traceback
 from typing import Any, BinaryIO, Iterator
@@ -122,6 +123,9 @@ def _damage(path: str, what: str) -> Iterator[None]:
 
 def _open(path: str) -> BinaryIO:
     try:
+        # A FIFO would be waited for, and a device has no size.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise IsoError("unreadable", f"{path} is not a regular file: give the path of the ISO file")
         return open(path, "rb")
     except FileNotFoundError as error:
         detail = f"{path} does not exist: check the path, or build it with component_iso"

@@ -245,6 +245,8 @@ def _check_places(source_dir: str, dest: str) -> None:
         raise IsoError("bad_source", detail)
     if os.path.isdir(dest):
         raise IsoError("bad_dest", f"{dest} is a directory: give the path of the ISO file")
+    if os.path.exists(dest) and not os.path.isfile(dest):
+        raise IsoError("bad_dest", f"{dest} is not a regular file: give the path of the ISO file")
     parent = os.path.dirname(os.path.abspath(dest))
     if not os.path.isdir(parent):
         raise IsoError("bad_dest", f"the directory {parent} does not exist: create it first")
@@ -269,6 +271,8 @@ def _walk(source_dir: str) -> Iterator[tuple[str, str]]:
         prefix, directory = pending.pop()
         for child in _children(directory):
             path = f"{prefix}/{child.name}"
+            if not _is_unicode(child.name):
+                raise IsoError("bad_name", f"the name of {os.fsencode(child.path)!r} is not UTF-8: rename it")
             if child.is_symlink():
                 raise IsoError("bad_source", f"{child.path} is a symbolic link: put the file itself there")
             if child.is_dir(follow_symlinks=False):
@@ -285,6 +289,14 @@ def _children(directory: str) -> list[os.DirEntry[str]]:
             return list(found)
     except OSError as error:
         raise IsoError("bad_source", f"cannot read the directory {directory}: {error.strerror}") from error
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:  # Python has bytes that are not UTF-8 as lone surrogates
+        return False
+    return True
 
 
 def _entry(path: str, source: str) -> FileEntry:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 import resource
+import stat
 import subprocess
 import tarfile
 import time
@@ -366,6 +367,14 @@ def test_a_source_that_is_none_is_refused(source: Path, signer: Signer, tmp_path
         assert (error.code, str(wrong) in error.detail) == ("bad_source", True)
 
 
+def test_a_name_that_is_not_utf_8_is_refused_by_its_bytes(
+    source: Path, signer: Signer, tmp_path: Path
+) -> None:
+    os.mkdir(os.fsencode(source) + b"/gro\xdf")
+    error = refusal(source, signer, tmp_path / "x.iso")
+    assert (error.code, r"/gro\xdf'" in error.detail) == ("bad_name", True)
+
+
 @pytest.mark.parametrize(
     "name", [b"\xff\xfe", b"tab\there", b"back\\slash", b"n" * 251, b"INSTALL.SH", "\u2028".encode()]
 )
@@ -418,6 +427,18 @@ def test_a_destination_that_cannot_hold_the_disc_is_refused(
     for wrong in (tmp_path, tmp_path / "absent" / "x.iso", source / "x.iso", source / "data" / "x.iso"):
         error = refusal(source, signer, wrong)
         assert (error.code, str(wrong.parent) in error.detail) == ("bad_dest", True)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR])
+def test_what_is_no_regular_file_is_neither_replaced_nor_waited_for(
+    kind: int, source: Path, signer: Signer, tmp_path: Path
+) -> None:
+    special = tmp_path / "special"
+    os.mknod(special, kind | 0o600, os.makedev(1, 3))  # the numbers of /dev/null
+    error = refusal(source, signer, special)
+    assert (error.code, str(special) in error.detail) == ("bad_dest", True)
+    assert stat.S_IFMT(special.stat().st_mode) == kind
+    assert why_unusable(special, signer) == "unreadable"
 
 
 def test_a_file_that_changes_during_the_build_never_makes_a_wrong_disc(
