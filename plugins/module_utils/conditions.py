@@ -108,8 +108,16 @@ class _Condition:
     def judge(self, facts: Facts) -> str:
         try:
             met = bool(self._evaluate(facts))
-        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            return printable(f"condition cannot be judged: {self.text}: {error}")
+        except (
+            TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            MemoryError,
+            TypeError,
+            ValueError,
+        ) as error:
+            return printable(f"condition cannot be judged: {self.text}: {str(error) or type(error).__name__}")
         if met:
             return ""
         known = ", ".join(f"{name}={facts[name]!r}" for name in self.names if name in facts)

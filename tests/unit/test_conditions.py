@@ -179,7 +179,10 @@ def test_what_is_no_expression_is_refused_by_name_before_anything_begins(express
     assert str(raised.value).startswith(f"condition {expression!r} is not a valid expression: ")
 
 
-@pytest.mark.parametrize("expression", ["1 / 0", "[][1]", "'a' + 1", "'a' < 1", "{}['x']", "none.x"])
+@pytest.mark.parametrize(
+    "expression",
+    ["1 / 0", "[][1]", "'a' + 1", "'a' < 1", "{}['x']", "none.x", "'a' * 10 ** 18 == ''", "[0] * 10 ** 18"],
+)
 def test_an_expression_that_goes_wrong_holds_the_vm_and_stops_nothing(expression: str) -> None:
     assert reason(expression).startswith(f"condition cannot be judged: {expression}: ")
 
