@@ -153,6 +153,13 @@ def test_damaged_journal_is_set_aside_and_begins_a_new_generation(tmp_path: Path
     second.close()
 
 
+def test_a_line_nested_too_deeply_to_be_read_is_damage(tmp_path: Path) -> None:
+    path = written(tmp_path, {"a": 1})
+    path.write_bytes(b"[" * 200_000 + b"\n" + path.read_bytes())
+    with pytest.raises(JournalCorrupt, match="line 1"):
+        read(tmp_path)
+
+
 def test_records_of_something_else_are_set_aside(tmp_path: Path) -> None:
     written(tmp_path, {"recipe": "pancakes"})
     with pytest.raises(BadRecords, match="generation"):

@@ -228,7 +228,7 @@ def _read(data: bytes) -> tuple[list[Record], int, int]:
     for index, line in enumerate(lines):
         try:
             found, record = _parse(line, number)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if index < len(lines) - 1:
                 raise JournalCorrupt(f"line {index + 1}: {error}") from error
             log.warning("the journal's last line was cut short and is dropped")
