@@ -145,6 +145,17 @@ class TestRefusals:
     def test_a_selection_that_is_given_but_empty(self, empty: Any) -> None:
         refused("upgrade_vms is set, but empty", "say '*' for all", target_version="2.0.0", upgrade_vms=empty)
 
+    @pytest.mark.parametrize("empty", ["", " , ", []], ids=["text", "commas", "list"])
+    def test_vms_to_cancel_that_are_given_but_empty(self, empty: Any) -> None:
+        refused(
+            "control_vms is set, but empty",
+            "say '*' for all",
+            playbook="control",
+            control_action="cancel",
+            campaign_id="0192f0e0-1111-7abc-8def-0123456789ab",
+            control_vms=empty,
+        )
+
     def test_an_exclude_that_matches_nothing(self) -> None:
         refused("matches the exclude 'desk-99'", target_version="2.0.0", upgrade_exclude=["desk-99"])
 
