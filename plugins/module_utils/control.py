@@ -15,20 +15,22 @@ from .upgrade import Upgrade
 from .wire import Message
 
 
-def chosen(campaign: Campaign, patterns: Sequence[str]) -> list[Upgrade]:
-    """The upgrades of the VMs that ``patterns`` (names, UUIDs or globs) name; all if there are none.
+def chosen(campaign: Campaign, patterns: Sequence[str] | None) -> list[Upgrade]:
+    """The upgrades of the VMs that ``patterns`` (names, UUIDs or globs) name; all if it is None.
 
-    :raises ValueError: the campaign never began, or a pattern matches no VM of it.
+    :raises ValueError: the campaign never began, a pattern matches no VM of it, or there is no pattern.
     """
     if not campaign.sealed:
         raise ValueError(f"campaign {campaign.campaign_id} was never sealed: no VM of it was told to start")
     upgrades = list(campaign.upgrades.values())
+    if patterns is None:
+        return upgrades
+    if not patterns:
+        raise ValueError("vms is empty: name the VMs, or leave it out for all of the campaign")
     for pattern in patterns:
         if not any(matches(one.name, one.vm, pattern) for one in upgrades):
             raise ValueError(f"campaign {campaign.campaign_id} has no VM that matches {pattern!r}")
-    return [
-        one for one in upgrades if not patterns or any(matches(one.name, one.vm, item) for item in patterns)
-    ]
+    return [one for one in upgrades if any(matches(one.name, one.vm, item) for item in patterns)]
 
 
 def cancels(

@@ -38,10 +38,9 @@ options:
     choices: [cancel]
     required: true
   vms:
-    description: Names or patterns of the VMs, or their UUIDs. All VMs of the campaign if there are none.
+    description: Names or patterns of the VMs, or their UUIDs. All VMs of the campaign if it is not given; an empty list is refused.
     type: list
     elements: str
-    default: []
   reason:
     description: Why; it is shown with the outcome. At most 200 characters.
     type: str
@@ -148,7 +147,7 @@ SPEC: dict[str, dict[str, Any]] = {
     **ARGUMENT_SPEC,
     "campaign_id": {"type": "str", "required": True},
     "action": {"type": "str", "required": True, "choices": ["cancel"]},
-    "vms": {"type": "list", "elements": "str", "default": []},
+    "vms": {"type": "list", "elements": "str"},
     "reason": {"type": "str", "default": ""},
 }
 

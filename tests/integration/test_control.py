@@ -27,7 +27,7 @@ def met(_facts: Any) -> str:
 def arguments(options: BrokerOptions, campaign: str, **more: Any) -> dict[str, Any]:
     """The module's arguments."""
     broker = {name: getattr(options, name[len("broker_") :]) for name in ARGUMENT_SPEC}
-    return {**broker, "campaign_id": campaign, "action": "cancel", "vms": [], "reason": "", **more}
+    return {**broker, "campaign_id": campaign, "action": "cancel", "vms": None, "reason": "", **more}
 
 
 def begun(journals: Journals, rows: list[Row]) -> str:
@@ -81,6 +81,8 @@ def test_what_cannot_be_meant_is_refused(journals_of_test: Journals) -> None:
     options = journals_of_test.options
     with pytest.raises(ValueError, match="no VM that matches 'lab-\\*'"):
         control(arguments(options, campaign, vms=["desk-1", "lab-*"]), check_mode=False)
+    with pytest.raises(ValueError, match="vms is empty"):
+        control(arguments(options, campaign, vms=[]), check_mode=False)
     with pytest.raises(WireError, match="control.reason"):
         control(arguments(options, campaign, reason="x" * 201), check_mode=False)
     unknown = journals_of_test.campaign()
