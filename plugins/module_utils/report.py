@@ -201,7 +201,7 @@ def _campaign_cells(campaign: Mapping[str, Any], now: float) -> Sequence[str]:
     state = "closed" if campaign["closed"] else "open" if campaign["deadline"] > now else "overdue"
     opened_at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(campaign["opened_at"]))
     return (
-        campaign["campaign_id"],
+        printable(campaign["campaign_id"], 64),
         printable(campaign["component"], 64),
         printable(campaign["target_version"], 64),
         state,

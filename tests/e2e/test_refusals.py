@@ -186,11 +186,20 @@ class TestRefusals:
     @pytest.mark.parametrize("playbook", ["upgrade", "status", "cleanup"])
     def test_a_setting_that_is_missing(self, playbook: str) -> None:
         refused(
-            "isolift_broker_host is not set",
+            "isolift_broker_host is not set, or empty",
             playbook=playbook,
             target_version="2.0.0",
             isolift_broker_host="",
         )
+
+    @pytest.mark.parametrize("name", ["campaign_id", "upgrade_id"])
+    def test_an_id_to_show_that_is_given_but_empty(self, name: str) -> None:
+        refused(f"{name} is not set, or empty", playbook="status", options=["-e", f"{name}="])
+
+    @pytest.mark.parametrize("name", ["cleanup_after_days", "cleanup_grace_s"])
+    @pytest.mark.parametrize("wrong", ["-1", "abc", "nan", ""])
+    def test_an_age_that_is_none(self, name: str, wrong: str) -> None:
+        refused(f"{name} must be a number, 0 or more", playbook="cleanup", options=["-e", f"{name}={wrong}"])
 
     def test_the_broker_is_down(self) -> None:
         refused(
