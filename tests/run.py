@@ -32,6 +32,9 @@ REPORTS = ROOT / ".cache" / "reports"
 # ansible-test's word for a test that finds nothing to look at in this collection, such as the one for PowerShell.
 NOT_APPLICABLE = "No tests applicable."
 
+BESIDE_NICENESS = 5
+"""How much stages that run beside the others stand back: those are the longer ones, and their guests have little patience."""
+
 STOP_GRACE = 90.0
 """Seconds that an interrupted check gets to clean up."""
 
@@ -158,6 +161,7 @@ def run_command(command: Sequence[str], time_limit: float) -> bool:
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
     )
     try:
+        weigh_session(process.pid)
         return process.wait(time_limit) == 0
     except subprocess.TimeoutExpired:
         print(f"not done after {time_limit:.0f} s: {' '.join(command)}", flush=True)
@@ -165,6 +169,13 @@ def run_command(command: Sequence[str], time_limit: float) -> bool:
     finally:
         if process.poll() is None:
             end_session(process)
+
+
+def weigh_session(leader: int) -> None:
+    """Give a new session the niceness of this process: where Linux groups processes by session, their own counts only among themselves."""
+    group = Path(f"/proc/{leader}/autogroup")
+    if group.exists():
+        group.write_text(str(os.nice(0)))
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
@@ -281,6 +292,7 @@ class Beside:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, BESIDE_NICENESS)
         return self
 
     def __exit__(self, *_error: object) -> None:
