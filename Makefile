@@ -25,7 +25,7 @@ collection: $(STAMPS)/collection ## build the collection and install the artefac
 lint sanity unit molecule integration e2e faults-quick: $(STAMPS)/develop ## run one stage of the tests
 	@$(PYTHON) tests/run.py $@
 
-$(DEEP_STAGES): $(STAMPS)/develop ## run one of the long stages
+deep-integration deep-e2e deep-faults deep-simulate: $(STAMPS)/develop ## run one of the long stages
 	@$(PYTHON) tests/run.py $@
 
 lint molecule integration e2e faults-quick $(DEEP_STAGES): $(STAMPS)/collection
