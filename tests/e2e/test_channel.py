@@ -61,6 +61,7 @@ def disturb_and_answer(guest: Guest, disturbances: tuple[Disturbance, ...]) -> N
 
 def disturb_installation(guest: Guest, *disturbances: Disturbance) -> None:
     """One disturbance after the other while the installer runs; then the installer goes on."""
+    inside.await_installer(guest.node, guest.name)
     for disturbance in disturbances:
         inside.await_state(guest.node, guest.name, "installing")
         disturbance(guest)

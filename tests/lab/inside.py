@@ -63,6 +63,17 @@ def hold_installer(node: str, domain: str) -> None:
     console.run(node, domain, f"touch {_HOLD}; sync")
 
 
+def await_installer(node: str, domain: str) -> None:
+    """Wait until an installer in a guest has begun, and until its disk knows: then a guest that is cut short shows it.
+
+    :raise LabError: it does not come to that.
+    """
+    wait_until(
+        lambda: begun(node, domain) > 0, what=f"an installer in {domain} on {node}", timeout=90, every=0.5
+    )
+    console.run(node, domain, "sync")
+
+
 def let_installer_go(node: str, domain: str) -> None:
     """Let a held installer go on."""
     console.run(node, domain, f"rm -f {_HOLD}; sync")
