@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 
 _PIECE = 65536
 
@@ -23,6 +22,7 @@ class Proxy:
         self._sockets: list[socket.socket] = []
         self._flows = threading.Event()
         self._flows.set()
+        self._is_cut = threading.Event()
         self._bytes_per_s = float("inf")
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
@@ -37,6 +37,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Both ends see the connection break."""
+        self._is_cut.set()
         self._flows.set()
         for end in (self._listener, *self._sockets):
             with contextlib.suppress(OSError):
@@ -67,5 +68,6 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(_PIECE):
                 self._flows.wait()
-                time.sleep(len(data) / self._bytes_per_s)
+                if self._is_cut.wait(len(data) / self._bytes_per_s):
+                    return
                 sink.sendall(data)
