@@ -20,11 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import report, snapshot
-from .watch import Watch
+from .watch import Watch, settle
 
 FILES = Path(__file__).resolve().parents[2] / "roles/guest_agent/files"
 INTERPRETER = "/usr/bin/python3"
-SETTLED_S = 2.0
 WAIT_S = 20.0
 
 # The agent's own main, with a port that is there already.
@@ -123,8 +122,9 @@ def run(seconds: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         made = [build(Path(directory) / build.__name__) for build in SITUATIONS]
         try:
-            time.sleep(SETTLED_S)
-            watch = Watch(_snapshot, {situation.name: situation.process.pid for situation in made})
+            pids = {situation.name: situation.process.pid for situation in made}
+            settle(_snapshot, pids)
+            watch = Watch(_snapshot, pids)
             time.sleep(seconds)
             found = watch.end()
         finally:

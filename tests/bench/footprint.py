@@ -31,14 +31,13 @@ from lab.waiting import wait_until
 
 from . import qemu_ga, report, vms
 from .guest import AGENT_SOCKET, NAME, BenchGuest
-from .watch import Usage, Watch
+from .watch import Usage, Watch, settle
 
 HOST = "benchfoot"
 AGENT, QEMU_AGENT, PYTHON, RELAY = "guest agent", "qemu-ga", "python3 -c pass", "relay"
 TARGET = "2.0.0"
 _NOTHING = "python3 -c 'import time; time.sleep(1e6)'"
 """`python3 -c pass`, kept from ending; `time` is part of every interpreter."""
-_SETTLE_SECONDS = 5.0
 _STARTS = 7
 _SESSION_SECONDS = 120.0
 _CONFIG = "/etc/isolift/relay.json"
@@ -93,7 +92,7 @@ class Bench:
 
     def watch_present(self) -> None:
         """The agents while somebody is there, and the relay with all its VMs."""
-        client = f"import socket, time; s = socket.socket(socket.AF_UNIX); s.connect('{AGENT_SOCKET}'); time.sleep(1e6)"
+        client = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('{AGENT_SOCKET}')\nwhile s.recv(4096): pass"
         self.host.run(f'systemd-run --quiet --unit=bench-client python3 -c "{client}"')
         self.host.run(f"systemd-run --quiet --unit=bench-nothing {_NOTHING}")
         self.host.run("systemctl start isolift-relay.service")
@@ -172,7 +171,9 @@ class Bench:
 
     def _watch_idle(self, situation: str, in_guest: Mapping[str, int], on_host: Mapping[str, int]) -> None:
         """Watch processes for a span in which nothing happens."""
-        time.sleep(_SETTLE_SECONDS)
+        settle(self.guest.snapshot, {AGENT: in_guest[AGENT]})  # qemu-ga without a host never rests
+        if RELAY in on_host:
+            settle(self._snapshot, {RELAY: on_host[RELAY]})
         guest, host = Watch(self.guest.snapshot, in_guest), Watch(self._snapshot, on_host)
         time.sleep(self.seconds)
         found = host.end()

@@ -10,6 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lab.waiting import wait_until
+
+QUIET_S = 2.0
+"""Seconds in which a process that has nothing left to do does nothing."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -28,6 +33,23 @@ class Usage:
     @property
     def wakeups_per_min(self) -> float:
         return 60 * self.wakeups / self.seconds
+
+
+def settle(take: Callable[[list[int]], str], pids: Mapping[str, int]) -> None:
+    """Return once none of the processes ``pids`` (by a name) has woken for a while. ``take`` is as for `Watch`.
+
+    :raise LabError: they do not come to rest.
+    """
+    seen: dict[str, float] = {}
+
+    def is_quiet() -> bool:
+        nonlocal seen
+        before = seen
+        processes = json.loads(take(list(pids.values())))["processes"]
+        seen = {pid: used["sleeps"] for pid, used in processes.items()}
+        return seen == before
+
+    wait_until(is_quiet, what=f"{', '.join(pids)} to come to rest", timeout=60.0, every=QUIET_S)
 
 
 class Watch:
