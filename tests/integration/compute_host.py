@@ -40,8 +40,7 @@ class ComputeHost:
         master = subprocess.Popen(
             [*self._ssh, "-M", "-N", f"root@{self.address}"], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
         )
-        self._stack.callback(master.wait, 10)
-        self._stack.callback(master.terminate)
+        self._stack.callback(self._disconnect, master)
         wait_until(Path(directory, "ssh").exists, what=f"the connection to {self.name}", timeout=20)
         self.run("systemctl start libvirtd.service")
         return self
@@ -99,6 +98,12 @@ class ComputeHost:
             f"timeout {timeout} sh -c {shlex.quote(script)} || {{ echo 'waited in vain for {what}' >&2; exit 1; }}",
             timeout=timeout + 20,
         )
+
+    def _disconnect(self, master: subprocess.Popen[bytes]) -> None:
+        # Not by a signal: one that arrives just before ssh waits for its next event is not seen before that event.
+        if master.poll() is None:
+            self._control("exit")
+        master.wait(10)
 
     def _control(self, command: str, *options: str) -> None:
         run_here([*self._ssh, "-O", command, *options, f"root@{self.address}"])
