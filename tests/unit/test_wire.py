@@ -449,3 +449,21 @@ def test_a_new_type_needs_nothing_but_its_class() -> None:
     assert wire.decode(wire.encode(message), {**RECORDS, **wire.registry(Novelty)}) == message
     with pytest.raises(WireError, match="unknown_type"):
         wire.decode(wire.encode(message), RECORDS)
+
+
+# Alteration.
+
+
+@given(values.messages(), st.floats(0, 4e9), st.text(max_size=9))
+def test_an_altered_message_is_what_replace_makes_of_it(
+    message: wire.Message, created_at: float, vm: str
+) -> None:
+    before = replace(message)
+    altered = wire.altered(message, created_at=created_at, vm=vm)
+    assert altered == replace(message, created_at=created_at, vm=vm)
+    assert message == before
+
+
+def test_only_fields_that_there_are_can_be_altered() -> None:
+    with pytest.raises(TypeError, match="Message has not all of the fields vm, node"):
+        wire.altered(values.message(wire.Cancel()), vm="x", node="y")

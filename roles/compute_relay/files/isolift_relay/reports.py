@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from . import topology, wire
 from .desk import Desk, ReportSent, upgrade_id
 from .drives import Drives
@@ -138,7 +136,7 @@ class Reports:
         if not desk.has_room() or len(vm.unconfirmed) >= desk.limits.unconfirmed_per_vm:
             desk.knock_soon(vm)  # not acknowledged: the agent sends it again after the hello
             return
-        stamped = replace(message, vm=vm.uuid, created_at=desk.now)
+        stamped = wire.altered(message, vm=vm.uuid, created_at=desk.now)
         try:
             desk.publish(stamped, ReportSent(vm.uuid, stamped))
         except wire.WireError as error:

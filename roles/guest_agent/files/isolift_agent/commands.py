@@ -8,7 +8,6 @@ Every command is acknowledged: as taken, once the memory that it leads to is saf
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Callable
 
 from .bounds import clip
@@ -16,7 +15,7 @@ from .events import Acknowledge, Failure, Transmit
 from .memory import OUTBOX_LIMIT, Finished, Memory, Upgrade, is_upgrade_id
 from .states import Kind, State
 from .step import CANCELLED, CONSENT_ASK, CONSENT_AUTO, Step, allowed, failed, move, result
-from .wire import Cancel, Message, Notification, Progress, Start
+from .wire import Cancel, Message, Notification, Progress, Start, altered
 
 _FORGOTTEN = "forgotten: upgrades as old as this may have been installed already"
 
@@ -113,8 +112,8 @@ def _queue(step: Step, current: Upgrade, message: Message) -> None:
             )
         )
     else:
-        queued = replace(waiting, command=message) if waiting else Upgrade(message)
-        step.memory = replace(step.memory, waiting=move(queued, Kind.QUEUE))
+        queued = altered(waiting, command=message) if waiting else Upgrade(message)
+        step.memory = altered(step.memory, waiting=move(queued, Kind.QUEUE))
         step.do(Acknowledge(message.message_id))
     step.report(message, Progress("busy", current.upgrade_id))
 
@@ -143,7 +142,7 @@ def _notification(step: Step, message: Message) -> None:
         State.ASKING,
     ):
         return
-    upgrade = replace(_answering(upgrade, message), permit=permit.permit, expires_at=permit.expires_at)
+    upgrade = altered(_answering(upgrade, message), permit=permit.permit, expires_at=permit.expires_at)
     if upgrade.state is State.INSPECTING:
         step.keep(move(upgrade, Kind.EARLY))
     elif upgrade.state is State.ASKING:
@@ -182,7 +181,7 @@ def _cancel(step: Step, message: Message) -> None:
 
 def _answering(upgrade: Upgrade, message: Message) -> Upgrade:
     """The upgrade, whose messages bear the epoch of ``message`` from now on."""
-    return replace(upgrade, command=replace(upgrade.command, epoch=message.epoch))
+    return altered(upgrade, command=altered(upgrade.command, epoch=message.epoch))
 
 
 _HANDLERS: dict[type, Callable[[Step, Message], None]] = {

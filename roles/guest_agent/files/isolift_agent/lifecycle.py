@@ -11,7 +11,6 @@ sends only when the journal has it. Everything that moves an upgrade is in this 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Callable
 
 from . import commands
@@ -44,7 +43,7 @@ from .events import (
 from .memory import Memory, Upgrade
 from .states import Kind, State
 from .step import CANCELLED, Step, allowed, failed, move, result
-from .wire import LOG_TAIL_LIMIT, Confirmation, Message, Progress, Request, Result, Start
+from .wire import LOG_TAIL_LIMIT, Confirmation, Message, Progress, Request, Result, Start, altered
 
 _WITH_DEADLINE = (State.INSPECTING, State.REQUESTED, State.ASKING, State.VERIFYING)
 
@@ -120,7 +119,7 @@ def _welcomed(step: Step, event: Welcomed) -> None:
         step.do(StopAsking(), Abandon(), Clean(), Greet())
         return
     if not step.memory.vm:
-        step.memory = replace(step.memory, vm=event.vm)
+        step.memory = altered(step.memory, vm=event.vm)
     step.date_outbox()
     step.do(*(Transmit(message) for message in step.memory.outbox), Repeat(Ticked()))
 
@@ -137,7 +136,7 @@ def _ticked(step: Step, _event: Ticked) -> None:
     if upgrade and upgrade.state in _WITH_DEADLINE and step.overdue(upgrade):
         step.give_up(upgrade, Kind.EXPIRE, None)
     elif waiting and upgrade is None:
-        step.memory = replace(step.memory, waiting=None)
+        step.memory = altered(step.memory, waiting=None)
         step.inspect(waiting, Kind.TURN)
 
 
@@ -152,7 +151,7 @@ def _inspected(step: Step, event: Inspected) -> None:
     upgrade = step.current(event.upgrade_id)
     if upgrade is None or upgrade.state not in (State.INSPECTING, State.CANCELLING):
         return
-    upgrade = replace(upgrade, unmounted=event.unmounted)
+    upgrade = altered(upgrade, unmounted=event.unmounted)
     failure = event.failure or _other_than_wanted(upgrade.start, event)
     version = event.installed_version
     if upgrade.state is State.CANCELLING:
@@ -164,7 +163,7 @@ def _inspected(step: Step, event: Inspected) -> None:
             upgrade, Kind.SAME, result(upgrade, "up_to_date", version_before=version, version_after=version)
         )
     elif step.permitted(upgrade):
-        step.use_permit(replace(upgrade, installed_version=version))
+        step.use_permit(altered(upgrade, installed_version=version))
     else:
         moved = move(upgrade, Kind.DIFFERENT, installed_version=version)
         step.keep(moved)
@@ -192,16 +191,16 @@ def _answered(step: Step, event: Answered) -> None:
         step.report(upgrade.command, Confirmation(upgrade.permit, "decline", "user"))
         step.end(upgrade, Kind.DECLINE, result(upgrade, "declined"))
     elif step.permitted(upgrade):
-        step.go(replace(upgrade, consent=True), Kind.CONFIRM)
+        step.go(altered(upgrade, consent=True), Kind.CONFIRM)
     else:
-        step.inspect(replace(upgrade, consent=True), Kind.CONFIRM_LATE)
+        step.inspect(altered(upgrade, consent=True), Kind.CONFIRM_LATE)
 
 
 def _prepared(step: Step, event: Prepared) -> None:
     upgrade = step.current(event.upgrade_id)
     if upgrade is None or upgrade.state not in (State.VERIFYING, State.CANCELLING):
         return
-    upgrade = replace(upgrade, unmounted=event.unmounted)
+    upgrade = altered(upgrade, unmounted=event.unmounted)
     if upgrade.state is State.CANCELLING:
         _released(step, upgrade)
     elif event.failure:
@@ -230,7 +229,7 @@ def judge(upgrade: Upgrade, seen: Installed) -> Result:
     """The result of an installation: it succeeded only if the version read back is the target."""
     outcome, failure = _outcome(upgrade, seen)
     base = failed(upgrade, failure) if failure else result(upgrade, outcome)
-    return replace(
+    return altered(
         base,
         outcome=outcome,
         version_after=clip(seen.version or "", 64),
@@ -274,7 +273,7 @@ def _unrecorded(step: Step, event: Unrecorded) -> None:
         step.end(waiting, Kind.UNUSABLE, failed(waiting, failure))
     elif upgrade and allowed(upgrade.state, Kind.UNUSABLE):
         if isinstance(lost, (Inspected, Prepared)):
-            upgrade = replace(upgrade, unmounted=lost.unmounted)
+            upgrade = altered(upgrade, unmounted=lost.unmounted)
         step.end(upgrade, Kind.UNUSABLE, failed(upgrade, failure))
 
 

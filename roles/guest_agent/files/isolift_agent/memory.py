@@ -11,11 +11,23 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Iterable, Mapping
 
 from .states import State
-from .wire import COMMANDS, REPORTS, Message, Request, Result, Start, WireError, decode, encode, registry
+from .wire import (
+    COMMANDS,
+    REPORTS,
+    Message,
+    Request,
+    Result,
+    Start,
+    WireError,
+    altered,
+    decode,
+    encode,
+    registry,
+)
 
 CLAIMS_LIMIT = 64
 """Most campaigns whose highest claim is kept."""
@@ -103,21 +115,21 @@ class Memory:
         claims = {**self.claims, campaign_id: (epoch, nonce)}
         while len(claims) > CLAIMS_LIMIT:
             del claims[min(claims)]  # campaign IDs begin with their time
-        return replace(self, claims=claims)
+        return altered(self, claims=claims)
 
     def with_finished(self, upgrade_id: str, result: Message | None) -> Memory:
         """The memory after an upgrade ended. The oldest ones are forgotten beyond the limit, but never taken anew."""
         if result is not None and isinstance(result.payload, Result):
-            result = replace(result, payload=replace(result.payload, log_tail=""))
+            result = altered(result, payload=altered(result.payload, log_tail=""))
         finished = sorted((*self.finished, Finished(upgrade_id, result)), key=lambda item: item.upgrade_id)
         excess = max(0, len(finished) - FINISHED_LIMIT)
         forgotten = max([self.forgotten, *(item.upgrade_id for item in finished[:excess])])
-        return replace(self, finished=tuple(finished[excess:]), forgotten=forgotten)
+        return altered(self, finished=tuple(finished[excess:]), forgotten=forgotten)
 
     def with_sent(self, message: Message) -> Memory:
         """The memory with ``message`` in the outbox. It replaces one that it makes pointless."""
         kept = (item for item in self.outbox if not _supersedes(message, item))
-        return replace(self, outbox=(*kept, message))
+        return altered(self, outbox=(*kept, message))
 
     def with_renumbered(self, message_id: str, message: Message) -> Memory:
         """The memory with ``message`` in place of the one with this ID, wherever that is kept."""
@@ -125,17 +137,17 @@ class Memory:
         def renumbered(old: Message) -> Message:
             if old.message_id != message_id:
                 return old
-            return replace(old, message_id=message.message_id, created_at=message.created_at)
+            return altered(old, message_id=message.message_id, created_at=message.created_at)
 
         finished = (
-            replace(item, result=renumbered(item.result)) if item.result else item for item in self.finished
+            altered(item, result=renumbered(item.result)) if item.result else item for item in self.finished
         )
-        return replace(self, outbox=tuple(renumbered(item) for item in self.outbox), finished=tuple(finished))
+        return altered(self, outbox=tuple(renumbered(item) for item in self.outbox), finished=tuple(finished))
 
     def without_sent(self, message_id: str) -> Memory:
         """The memory after a message of the outbox was taken; itself if it holds no such message."""
         kept = tuple(item for item in self.outbox if item.message_id != message_id)
-        return self if len(kept) == len(self.outbox) else replace(self, outbox=kept)
+        return self if len(kept) == len(self.outbox) else altered(self, outbox=kept)
 
 
 def _supersedes(new: Message, old: Message) -> bool:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from .bounds import clip
@@ -24,7 +23,7 @@ from .events import (
 )
 from .memory import Memory, Upgrade
 from .states import TRANSITIONS, Kind, State
-from .wire import Confirmation, Message, Payload, Result
+from .wire import Confirmation, Message, Payload, Result, altered
 
 CONSENT_AUTO = "auto"
 CONSENT_ASK = "ask"
@@ -51,7 +50,7 @@ def move(upgrade: Upgrade, kind: Kind, **changed: Any) -> Upgrade:
     state = TRANSITIONS.get((upgrade.state, kind))
     if state is None:
         raise IllegalMove(f"{kind.value!r} while {upgrade.state.value}")
-    return replace(upgrade, state=state, **changed)
+    return altered(upgrade, state=state, **changed)
 
 
 class Step:
@@ -82,7 +81,7 @@ class Step:
 
     def keep(self, upgrade: Upgrade, *effects: Effect) -> None:
         """Go on with the current upgrade as it has become."""
-        self.memory = replace(self.memory, current=upgrade)
+        self.memory = altered(self.memory, current=upgrade)
         self.do(*effects)
 
     def report(self, command: Message, payload: Payload) -> Message:
@@ -109,13 +108,13 @@ class Step:
         """
         for message in self.memory.outbox:
             if message.created_at == _UNDATED and self.now is not None:
-                numbered = replace(message, message_id=self._next_id(), created_at=self.memory.clock)
+                numbered = altered(message, message_id=self._next_id(), created_at=self.memory.clock)
                 self.memory = self.memory.with_renumbered(message.message_id, numbered)
 
     def _next_id(self) -> str:
         clock = max(self.memory.clock, self.now or 0.0)
         counter = max(self.memory.counter + 1, int(clock * 1000))
-        self.memory = replace(self.memory, counter=counter, clock=clock)
+        self.memory = altered(self.memory, counter=counter, clock=clock)
         return f"{self.memory.generation}.{counter}"
 
     def end(self, upgrade: Upgrade, kind: Kind, result: Result | None) -> None:
@@ -127,10 +126,10 @@ class Step:
         message = self.report(upgrade.command, result) if result else None
         self.memory = self.memory.with_finished(upgrade.upgrade_id, message)
         if self.current(upgrade.upgrade_id):
-            self.memory = replace(self.memory, current=None)
+            self.memory = altered(self.memory, current=None)
             self.do(StopAsking(), Clean(), Repeat(Ticked()))
         elif self.memory.waiting and self.memory.waiting.upgrade_id == upgrade.upgrade_id:
-            self.memory = replace(self.memory, waiting=None)
+            self.memory = altered(self.memory, waiting=None)
 
     def give_up(self, upgrade: Upgrade, kind: Kind, result: Result | None) -> None:
         """End the upgrade with ``result`` or silently; if a task holds its disc, as soon as that lets go of it.
