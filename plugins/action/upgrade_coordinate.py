@@ -82,7 +82,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 f"Campaign {campaign_id} is not conducted here any more: {error}. Nothing is lost. Unless another run "
                 f"conducts it: {resume}"
             ) from error
-        summary = summary_of(campaign)
+        summary = summary_of(campaign, every_log=False)  # of thousands it would be copied again and again
         return {"changed": not self._task.check_mode, "table": closing_lines(summary), **summary}
 
     def _conduct(self, options: BrokerOptions, campaign_id: str) -> Campaign:

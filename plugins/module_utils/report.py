@@ -102,9 +102,13 @@ _WELL = (State.SUCCEEDED.value, State.UP_TO_DATE.value)
 _PLAIN_REASONS = {State.DECLINED: "the user said no"}
 
 
-def result_of(upgrade: Upgrade) -> dict[str, Any]:
-    """One upgrade as plain data, guest text made safe to show. ``duration_s`` is from selection to outcome, in seconds."""
+def result_of(upgrade: Upgrade, log: bool = True) -> dict[str, Any]:
+    """One upgrade as plain data, guest text made safe to show. ``duration_s`` is from selection to outcome, in seconds.
+
+    :param log: whether to include what the installer printed.
+    """
     result = upgrade.result
+    log_tail = result.log_tail.splitlines()[-40:] if result and log else []
     return {
         "upgrade_id": upgrade.upgrade_id,
         "vm": upgrade.vm,
@@ -119,14 +123,17 @@ def result_of(upgrade: Upgrade) -> dict[str, Any]:
         "version_after": printable(result.version_after, 64) if result else "",
         "exit_code": result.exit_code if result else -1,
         "install_s": round(result.duration_s, 1) if result else 0.0,
-        "log_tail": [printable(line) for line in result.log_tail.splitlines()[-40:]] if result else [],
+        "log_tail": [printable(line) for line in log_tail],
         "duration_s": round(upgrade.ended_at - upgrade.began_at, 1) if upgrade.final else 0.0,
         "late_outcome": printable(upgrade.late_result.outcome, 64) if upgrade.late_result else "",
     }
 
 
-def summary_of(campaign: Campaign) -> dict[str, Any]:
-    """The whole campaign as plain data: what it is, the counts by state, and every upgrade."""
+def summary_of(campaign: Campaign, every_log: bool = True) -> dict[str, Any]:
+    """The whole campaign as plain data: what it is, the counts by state, and every upgrade.
+
+    :param every_log: whether to include also what the installers printed whose upgrades went well.
+    """
     opened = campaign.opened
     return {
         "campaign_id": campaign.campaign_id,
@@ -139,7 +146,10 @@ def summary_of(campaign: Campaign) -> dict[str, Any]:
         "problem": campaign.problem or ("" if campaign.sealed else _UNSEALED),
         "counts": campaign.counts(),
         "failures": campaign.failures if opened else 0,
-        "results": [result_of(upgrade) for upgrade in campaign.upgrades.values()],
+        "results": [
+            result_of(upgrade, every_log or upgrade.state.value not in _WELL)
+            for upgrade in campaign.upgrades.values()
+        ],
     }
 
 

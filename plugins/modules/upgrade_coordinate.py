@@ -147,7 +147,9 @@ results:
       description: Seconds that the installer took.
       type: float
     log_tail:
-      description: The last lines that the installer printed, 40 at most.
+      description:
+        - The last lines that the installer printed, 40 at most, of an upgrade that went neither V(succeeded) nor V(up_to_date).
+        - M(isolift.vm.upgrade_info) returns them of all.
       type: list
       elements: str
     duration_s:

@@ -88,6 +88,17 @@ def test_a_result_is_plain_data_with_everything_that_is_known() -> None:
     }
 
 
+def test_what_an_installer_printed_is_left_out_where_it_went_well_and_not_every_log_is_wanted() -> None:
+    rig = Rig(2)
+    rig.agent(SUCCEEDED, vm=0)
+    rig.agent(Result("failed", log_tail="c\nd\n"), vm=1)
+    summary = summary_of(rig.campaign, every_log=False)
+    assert [(one["state"], one["log_tail"]) for one in summary["results"]] == [
+        ("succeeded", []),
+        ("failed", ["c", "d"]),
+    ]
+
+
 def test_what_is_not_known_yet_is_empty() -> None:
     held, pending = results()[3:]
     assert (held["state"], held["reason"], held["final"], held["version_before"]) == (
