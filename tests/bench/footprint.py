@@ -40,6 +40,7 @@ _NOTHING = "python3 -c 'import time; time.sleep(1e6)'"
 """`python3 -c pass`, kept from ending; `time` is part of every interpreter."""
 _STARTS = 7
 _SESSION_SECONDS = 120.0
+_ANEW_SECONDS = 180.0
 _CONFIG = "/etc/isolift/relay.json"
 
 
@@ -118,6 +119,8 @@ class Bench:
     def watch_after(self) -> None:
         """Our agent and the relay once nothing is left to do, and then our agent alone, whose host has gone."""
         agent = {AGENT: self.in_guest[AGENT]}
+        self.progress.say("the agent begins anew about a minute after its work")
+        wait_until(lambda: self.guest.said("begins anew") > 0, what="that", timeout=_ANEW_SECONDS)
         self._watch_idle("host present, upgraded", agent, {RELAY: self._pid("isolift-relay")})
         self.host.run("systemctl stop isolift-relay.service")
         self._watch_idle("host gone, upgraded", agent, {})

@@ -603,6 +603,42 @@ def test_idle_agent_sleeps(guest: Guest, relay: Relay) -> None:
         assert _switches(agent.process.pid) == before
 
 
+REST_S = 0.5
+SOON_WORN = f"import sys; from isolift_agent import __main__, agent; agent.RENEW_S = {REST_S}; sys.exit(__main__.main())"
+
+
+def test_agent_at_rest_begins_anew_after_its_work_and_only_then(guest: Guest, relay: Relay) -> None:
+    guest.version_file.write_text("1.0.0\n")
+    with RunningAgent(guest, [sys.executable, "-c", SOON_WORN]) as agent:
+        relay.welcomed()
+        relay.silence(3 * REST_S)
+        assert len(relay.hellos) == 1, "it did not work yet"
+        relay.command(start_of(guest, consent="ask"))
+        relay.message(Request)
+        relay.command(permit())
+        relay.until(lambda: agent.state() == "asking", "the question")
+        assert _has_openssl(agent.process.pid)
+        relay.silence(3 * REST_S)
+        assert len(relay.hellos) == 1, "its user is being asked"
+        relay.acknowledges = False
+        assert agent.call("answer", "confirm").returncode == 0
+        assert relay.message(Result).outcome == "succeeded"
+        relay.silence(3 * REST_S)
+        assert len(relay.hellos) == 1, "its result is not acknowledged"
+        relay.acknowledges = True
+        relay.knock()
+        relay.until(lambda: len(relay.hellos) == 3, "a knock's hello and one of its own")
+        assert not _has_openssl(agent.process.pid)
+        assert len({hello.generation for hello in relay.hellos}) == 1
+        relay.silence(3 * REST_S)
+        assert len(relay.hellos) == 3, "it did not work since"
+        assert agent.stop() == 0
+
+
+def _has_openssl(pid: int) -> bool:
+    return "libcrypto" in Path(f"/proc/{pid}/maps").read_text()
+
+
 def _rests(pid: int, relay: Relay) -> bool:
     before = _switches(pid)
     relay.silence(0.3)

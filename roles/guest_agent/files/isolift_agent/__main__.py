@@ -63,9 +63,21 @@ def _run(config: Config) -> int:
         signal.signal(number, lambda _number, _frame: agent.stop())
     _notify_ready()
     log.info(f"isolift-agent {__version__}")
-    agent.run()
+    begins_anew = agent.run()
     store.close()
+    if begins_anew:
+        log.info("at rest: begins anew, to give back memory")
+        _begin_anew()
     return 0
+
+
+def _begin_anew() -> None:
+    """Run this command anew in this process."""
+    words = getattr(sys, "orig_argv", None) or [
+        sys.executable,
+        *sys.argv,
+    ]  # Python 3.10 and later know the interpreter's options
+    os.execv(sys.executable, words)
 
 
 def _notify_ready() -> None:

@@ -38,6 +38,10 @@ LONGEST_SLEEP_S = 6 * 3600.0
 RECORD_AGAIN_S = 10.0
 """Seconds between attempts to write what the journal lacks."""
 
+RENEW_S = 60.0
+"""Seconds of rest after its work that an agent begins anew. What a task needs of Python takes a quarter of its memory (OpenSSL most of it),
+which no process can give back but by ending."""
+
 _STOP_S = 5.0
 
 
@@ -46,7 +50,7 @@ class TaskCrashed(Exception):
 
 
 class Agent:
-    """Everything wired together. `run` returns after `stop`."""
+    """Everything wired together. `run` returns after `stop`, or when it is time to begin anew."""
 
     def __init__(self, config: Config, store: Store, open_port: OpenPort) -> None:
         self._config = config
@@ -61,6 +65,8 @@ class Agent:
         self._crashed = False
         self._stopping = False
         self._record_at: float | None = time.monotonic() if store.behind else None
+        self._has_worked = False
+        self._handled_at = 0.0
         self._wake_out, self._wake_in = os.pipe()
         for end in (self._wake_out, self._wake_in):
             os.set_blocking(end, False)
@@ -75,14 +81,14 @@ class Agent:
         """Let `run` return soon. Safe in signal handlers."""
         self._stopping = True
 
-    def run(self) -> None:
-        """Work until stopped.
+    def run(self) -> bool:
+        """Work until stopped; or until nothing is left to do for a while after some work, which is true then.
 
         :raises TaskCrashed: see there.
         """
         self._tidy()
         self._handle(events.Restarted())
-        while not self._stopping:
+        while not self._stopping and not self._is_worn():
             self._link.open_port()
             for file, mask in self._epoll.poll(self._timeout()):
                 self._ready(file, mask)
@@ -90,6 +96,21 @@ class Agent:
             if self._crashed:
                 raise TaskCrashed("a task failed; its traceback was printed")
         self._shut_down()
+        return not self._stopping
+
+    def _is_worn(self) -> bool:
+        wait = self._renew_in()
+        return wait is not None and wait <= 0
+
+    def _renew_in(self) -> float | None:
+        """Seconds until this process has rested long enough; None if it is not at rest, or did not work before."""
+        memory = self._store.memory
+        is_busy = (
+            memory.current or memory.waiting or memory.outbox or self._store.behind or self._worker.is_busy
+        )
+        if is_busy or not self._has_worked:
+            return None
+        return self._handled_at + RENEW_S - time.monotonic()
 
     def _shut_down(self) -> None:
         self._prompt.stop()
@@ -104,7 +125,7 @@ class Agent:
     def _timeout(self) -> float:
         """Seconds until something is due."""
         waits = [LONGEST_SLEEP_S]
-        for wait in (self._link.due_in(), self._deadline_in(), self._record_in()):
+        for wait in (self._link.due_in(), self._deadline_in(), self._record_in(), self._renew_in()):
             if wait is not None:
                 waits.append(max(0.0, wait) + 0.01)  # never a moment too early
         return min(waits)
@@ -187,6 +208,7 @@ class Agent:
     # Events and effects.
 
     def _handle(self, event: Event) -> None:
+        self._handled_at = time.monotonic()
         pending = deque([event])
         while pending:
             for effect in self._step(pending.popleft()):
@@ -245,6 +267,7 @@ class Agent:
     def _task(self, effect: Effect) -> Task:
         from . import tasks  # here, because an idle agent has none
 
+        self._has_worked = True
         config = self._config
         if isinstance(effect, events.Clean):
             # Until the journal says that an upgrade is over, what shows how it ended is kept.
@@ -271,6 +294,7 @@ class Agent:
         if mounted(config.mount_point) or (config.work_dir.is_dir() and os.listdir(config.work_dir)):
             from . import tasks  # here, because there is mostly nothing to remove
 
+            self._has_worked = True
             keep = current.upgrade_id if current else ""
             self._worker.submit(lambda _abandoned: tasks.clean(config, keep))
 

@@ -37,6 +37,12 @@ class Worker:
                 self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
                 self._thread.start()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is a task that has not ended."""
+        with self._lock:
+            return self._thread is not None
+
     def abandon(self) -> None:
         """Tell the running task, and those that have not begun, that their work is not wanted any more."""
         with self._lock:
