@@ -11,3 +11,6 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """Make known the marks that tests bear."""
     config.addinivalue_line("markers", "deep: takes long; run by `make test-deep`, and not by `make test`")
+    config.addinivalue_line(
+        "markers", "harmless: leaves the lab as it is, so that it may run beside another such test"
+    )

@@ -56,6 +56,7 @@ def refused(
         assert text in said, run.output
 
 
+@pytest.mark.harmless
 @pytest.mark.usefixtures("untouched", "iso")
 class TestRefusals:
     """Each of these is an operator's mistake, or a part that is down."""
@@ -267,6 +268,7 @@ class TestRefusals:
         )
 
 
+@pytest.mark.harmless
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("options", [[], ["--check"]], ids=["run", "check"])
 class TestIsoOnNodes:
@@ -329,6 +331,7 @@ def test_what_a_refused_start_leaves_is_named_and_cleanup_clears_it(onlooker: di
     assert not any(left in ssh.run_on(node, STAGED) for node in NODES)
 
 
+@pytest.mark.harmless
 def test_relays_are_deployed_without_a_broker_of_our_own(tmp_path: Path) -> None:
     run = plays.ansible("playbooks/site.yml", "--check", inventory=inventories.without("broker", tmp_path))
     plays.require(run, "check mode without the group broker")
@@ -336,6 +339,7 @@ def test_relays_are_deployed_without_a_broker_of_our_own(tmp_path: Path) -> None
     assert "TASK [isolift.vm.broker : " not in run.output
 
 
+@pytest.mark.harmless
 @pytest.mark.usefixtures("untouched", "iso")
 def test_by_option_the_vms_of_the_other_nodes_go_on(lost_node: Path) -> None:
     variables = {"target_version": "2.0.0", "upgrade_allow_unreachable_nodes": True}
@@ -345,6 +349,7 @@ def test_by_option_the_vms_of_the_other_nodes_go_on(lost_node: Path) -> None:
     assert "for 4 virtual machines on 1 compute nodes: desk-01, desk-02, desk-03, desk-04" in said
 
 
+@pytest.mark.harmless
 @pytest.mark.usefixtures("untouched", "iso")
 def test_check_mode_says_what_it_would_do_and_does_nothing() -> None:
     run = plays.ansible("playbooks/upgrade.yml", "--check", variables={"target_version": "2.0.0"})
@@ -354,6 +359,7 @@ def test_check_mode_says_what_it_would_do_and_does_nothing() -> None:
     assert settings.CONTROLLER_PASSWORD not in run.output
 
 
+@pytest.mark.harmless
 @pytest.mark.usefixtures("untouched", "iso")
 def test_the_lists_of_a_survey_are_lines_of_text() -> None:
     variables = {
