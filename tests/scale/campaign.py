@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,12 +14,12 @@ from bench.report import Bar, conclude, table
 
 from lab.progress import Progress
 from scale import floor, playbook, settling
-from scale.broker_host import broker_host
+from scale.broker_host import BrokerHost, broker_host
 from scale.conduct import Case, Measured, measure
 from scale.fleet import VMS_PER_NODE
 
-ROUNDS = 3
-"""Campaigns that are timed, each between two floors: the machine's own pace may change from one minute to the next."""
+ROUNDS = 5
+"""Campaigns that are timed, each right between two floors: the machine's own pace may change from one moment to the next."""
 
 BAR_VMS = 10_000
 """The size that the bars are for."""
@@ -30,7 +30,7 @@ class Round:
     """A campaign, and the floors before and after it."""
 
     measured: Measured
-    floors: tuple[floor.Floor, floor.Floor]
+    floors: Sequence[floor.Floor]
 
     @property
     def floor_s(self) -> float:
@@ -64,18 +64,21 @@ def bench(case: Case) -> None:
     :raise LabError: this machine does not allow it.
     """
     progress = Progress()
-    rounds = []
     with broker_host() as broker:
         progress.say(f"broker: RabbitMQ on {broker.address}")
-        before = floor.tell(progress, case.vms, broker)
-        for _round in range(ROUNDS):
-            measured = measure(progress, case, broker)
-            after = floor.tell(progress, case.vms, broker)
-            rounds.append(Round(measured, (before, after)))
-            before = after
+        rounds = [_round(progress, case, broker) for _number in range(ROUNDS)]
         told = measure(progress, replace(case, live="outcomes"), broker)
         packages = broker.versions()
     _report(sorted(rounds, key=lambda one: one.ratio), told, packages)
+
+
+def _round(progress: Progress, case: Case, broker: BrokerHost) -> Round:
+    floors: list[floor.Floor] = []
+
+    def beside() -> None:
+        floors.append(floor.tell(progress, case.vms, broker))
+
+    return Round(measure(progress, case, broker, around=beside), floors)
 
 
 def _report(rounds: list[Round], told: Measured, packages: dict[str, str]) -> None:
@@ -121,13 +124,13 @@ def _last_line(middle: Round) -> dict[str, float]:
 def _rounds_table(rounds: list[Round]) -> str:
     rows = [
         [
-            f"round with {name} ratio",
+            f"round with {name} ratio" if name else "",
             f"{one.measured.wall_s:.1f}",
             f"{one.floor_s:.1f}",
             f"{one.ratio:.2f}",
             f"{one.cpu_ratio:.2f}",
         ]
-        for name, one in zip(("the least", "the middle", "the greatest"), rounds, strict=True)
+        for name, one in zip(("the least", "", "the middle", "", "the greatest"), rounds, strict=True)
     ]
     return table(["", "campaign s", "floor s", "ratio", "CPU ratio"], rows)
 

@@ -123,10 +123,12 @@ def measure(
     broker: BrokerHost,
     directories: Mapping[str, Path] | None = None,
     observe: Observe = lambda _event, _pid, _emulator: None,
+    around: Callable[[], None] = lambda: None,
 ) -> Measured:
     """Conduct one campaign of emulated VMs, and replay it.
 
     :param directories: by VM name, if their components are real (see targets.py).
+    :param around: called right before and right after the campaign.
     :raise AssertionError: not every VM was upgraded exactly once, or a summary was longer than people read.
     """
     vms, options = case.vms, broker.options(CONTROLLER)
@@ -143,10 +145,12 @@ def measure(
             "scale_digest": _DIGEST,
             "scale_selection": str(_write_selection(emulator, Path(directory))),
         }
+        around()
         meters = _Meters(emulator, broker, observe)
         before, ports_before = traffic.count(broker), emulator.deeds()
         run = playbook.run(options, variables, {"ISOLIFT_RESULTS_LIVE": case.live}, meters.heard)
         deeds, counted = emulator.deeds(), traffic.count(broker) - before
+        around()
     progress.say(f"campaign: {run.seconds(playbook.START, playbook.COORDINATE):.1f} s")
     resume = playbook.run(options, {"scale_campaign": campaign})
     progress.say(f"replay: {resume.seconds(playbook.COORDINATE, playbook.COORDINATE):.1f} s")
