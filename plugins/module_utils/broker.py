@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, Iterator, List
 from .broker_errors import BrokerError, BrokerLost, NoSuchStream, QueueLocked
 from .broker_link import PIKA_ERROR, Link
 from .broker_options import ARGUMENT_SPEC, BrokerOptions
-from .topology import CAMPAIGNS, JOURNAL_EXCHANGE, PRESENCE_EXCHANGE
+from .topology import CAMPAIGNS, JOURNAL_EXCHANGE, PRESENCE_EXCHANGE, node_key
 from .wire import BUNDLE_LIMIT, bundled, unbundled
 
 __all__ = [
@@ -40,12 +40,13 @@ _MOST_PREFETCH = 65535
 
 @dataclass(frozen=True)
 class Publication:
-    """A message to publish; ``tag`` is the caller's own."""
+    """A message to publish; ``tag`` is the caller's own. A command with a ``node`` may go together with others for VMs of that node."""
 
     exchange: str
     key: str
     body: bytes
     tag: Any = None
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,16 @@ class Delivery:
 
 
 Bundle = List[Publication]
-"""What is published together: records of one stream, or a single command."""
+"""What is published together: records of one stream, or commands for VMs of one node."""
 
 
 def bundles(publications: Iterable[Publication]) -> Iterator[Bundle]:
-    """The publications in their order, records that follow each other into the same stream together."""
+    """The publications in their order, together what follows each other into the same stream or to the same node."""
     bundle: Bundle = []
     size = 0
     for publication in publications:
-        fits = size + len(publication.body) < BUNDLE_LIMIT and publication.exchange == JOURNAL_EXCHANGE
-        if bundle and not (fits and _route(publication) == _route(bundle[0])):
+        fits = size + len(publication.body) < BUNDLE_LIMIT
+        if bundle and not (fits and _go_together(bundle[0], publication)):
             yield bundle
             bundle, size = [], 0
         bundle.append(publication)
@@ -76,8 +77,19 @@ def bundles(publications: Iterable[Publication]) -> Iterator[Bundle]:
         yield bundle
 
 
-def _route(publication: Publication) -> tuple[str, str]:
-    return publication.exchange, publication.key
+def _go_together(one: Publication, other: Publication) -> bool:
+    if one.exchange != other.exchange:
+        return False
+    if one.exchange == JOURNAL_EXCHANGE:
+        return one.key == other.key
+    return bool(one.node) and one.node == other.node
+
+
+def _route(bundle: Bundle) -> tuple[str, str]:
+    """(exchange, routing key)"""
+    first = bundle[0]
+    goes_to_node = first.node and len(bundle) > 1
+    return first.exchange, node_key(first.node) if goes_to_node else first.key
 
 
 def _body(bundle: Bundle) -> bytes:
@@ -152,7 +164,7 @@ class Broker:
                 self._await_confirms(WINDOW // 2)
             self._unconfirmed[self._next_tag] = bundle
             self._next_tag += 1
-            self._link.publish(self._channel, *_route(bundle[0]), _body(bundle))
+            self._link.publish(self._channel, *_route(bundle), _body(bundle))
         self._await_confirms(0)
         return self._returned
 
@@ -167,7 +179,7 @@ class Broker:
     def _on_return(self, _channel: Any, method: Any, _properties: Any, body: bytes) -> None:
         # The broker returns a message before it confirms it, so it is still among the unconfirmed.
         for bundle in self._unconfirmed.values():
-            if bundle[0].key == method.routing_key and _body(bundle) == body:
+            if _route(bundle)[1] == method.routing_key and _body(bundle) == body:
                 self._returned.extend(bundle)
                 return
 

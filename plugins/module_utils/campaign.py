@@ -48,9 +48,10 @@ class Append:
 
 @dataclass(frozen=True)
 class Send:
-    """Effect: send the command to its VM."""
+    """Effect: send the command to its VM; it may go together with others to the relay of ``node``, if that is named."""
 
     message: Message
+    node: str = ""
 
 
 Effect = Union[Append, Send]
@@ -118,8 +119,9 @@ class Campaign(Fold):
         upgrade = self.upgrades.get(vm)
         if upgrade is not None:
             upgrade.missed("shut_off: no relay has it running")
-            if self._turns.pass_over(vm):
-                self._changed.add(vm)
+            upgrade.elsewhere = True
+            self._turns.pass_over(vm)
+            self._changed.add(vm)
 
     def next_due(self) -> float | None:
         """The Unix time at which `decide` has something to look at, if nothing changes before."""
@@ -294,7 +296,7 @@ class Campaign(Fold):
         if state is State.REQUESTED:
             return [self._judged(upgrade, now, judge)]
         if state is State.NOTIFIED and not upgrade.delivered:
-            return self._send_notification(upgrade, now)
+            return self._send_notification(upgrade, now, asked)
         if state in LIMITED:
             return self._watch(upgrade, now, asked)
         self._wait_for_question(upgrade)
@@ -339,13 +341,14 @@ class Campaign(Fold):
             self._wait(upgrade, upgrade.ask_from)
 
     def _send_start(self, upgrade: Upgrade, now: float) -> list[Effect]:
-        due = 0.0 if upgrade.greeted else max(upgrade.due, self._starts_from)
+        due = 0.0 if upgrade.greeted or self._is_missed(upgrade) else max(upgrade.due, self._starts_from)
         if now < due:
             self._wait(upgrade, due)
             return []
+        node = "" if upgrade.greeted or upgrade.tries else upgrade.node
         upgrade.greeted = False
         self._wait(upgrade, now + self._next_try(upgrade))
-        return [self._send_question(upgrade, now)]
+        return [Send(self.record(self._start(), now, upgrade), node)]
 
     def _ask_again(self, upgrade: Upgrade, now: float, asked: bool) -> list[Effect]:
         """A held VM gets its start again after a while; the agent answers it with fresh facts."""
@@ -380,8 +383,8 @@ class Campaign(Fold):
             nonce=self._nonce,
         )
 
-    def _send_notification(self, upgrade: Upgrade, now: float) -> list[Effect]:
-        if now < upgrade.due:
+    def _send_notification(self, upgrade: Upgrade, now: float, asked: bool) -> list[Effect]:
+        if now < upgrade.due and not self._is_missed(upgrade):
             self._wait(upgrade, upgrade.due)
             return []
         if (
@@ -390,9 +393,16 @@ class Campaign(Fold):
             return self._repeated(upgrade, now, self._send_question)
         if now >= upgrade.expires_at:  # nobody heard of it: a fresh permit takes its place
             return [self._permit(upgrade, now)]
+        node = "" if asked or upgrade.tries else upgrade.node
         self._wait(upgrade, now + self._next_try(upgrade))
         note = Notification(permit=upgrade.permit, expires_at=upgrade.expires_at, nonce=self._nonce)
-        return [Send(self.record(note, now, upgrade))]
+        return [Send(self.record(note, now, upgrade), node)]
+
+    @staticmethod
+    def _is_missed(upgrade: Upgrade) -> bool:
+        """Whether its first command went to a node where it is not: alone the next one finds its VM wherever it is, and need not wait."""
+        missed, upgrade.elsewhere = upgrade.elsewhere and upgrade.tries == 1, False
+        return missed
 
     def _next_try(self, upgrade: Upgrade) -> float:
         upgrade.tries += 1

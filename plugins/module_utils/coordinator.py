@@ -173,9 +173,10 @@ class Coordinator:
 
     def _perform(self, effects: list[Effect]) -> None:
         self._append([effect.message for effect in effects if isinstance(effect, Append)])
-        commands = [effect.message for effect in effects if isinstance(effect, Send)]
+        commands = [effect for effect in effects if isinstance(effect, Send)]
         unroutable = self._broker.publish(
-            Publication(VM_EXCHANGE, message.vm, encode(message), message) for message in commands
+            Publication(VM_EXCHANGE, command.message.vm, encode(command.message), node=command.node)
+            for command in commands
         )
         for publication in unroutable:
             self.campaign.unroutable(publication.key)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from .ids import journal_key
 
 VM_EXCHANGE = "isolift.vm"
-"""Direct exchange for commands; the routing key is the VM's UUID."""
+"""Direct exchange for commands; the routing key is the VM's UUID or, of several commands together, that of a node."""
 
 JOURNAL_EXCHANGE = "isolift.journal"
 """Direct exchange for records; the routing key is the journal's name."""
@@ -36,6 +36,11 @@ def journal(any_id: str) -> str:
     :raises ValueError: not such an ID.
     """
     return "isolift.campaign." + journal_key(any_id)
+
+
+def node_key(node: str) -> str:
+    """The routing key of commands for several VMs of a node. No UUID is like it."""
+    return f"node.{node}"
 
 
 def relay_queue(node: str, session: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Callable
 from .records import Ended, Held, Notified, Row
 from .states import FINAL, GUEST_OUTCOMES, TRANSITIONS, Event, State
 from .wire import (
+    NOT_HERE,
     Confirmation,
     Delivered,
     Facts,
@@ -57,6 +58,7 @@ class Upgrade:
     :ivar result: the agent's own report, if it sent one; ``late_result`` is one that came after the outcome.
     :ivar ineligible: waiting will not mend what the relay reported; the coordinator ends the upgrade.
     :ivar lost: the agent asked for the upgrade after it had begun to install: its disk was set back.
+    :ivar elsewhere: the relay of its node has it not; it may have moved to another node, or be shut off.
     :ivar waits: it is held only because it is not its turn.
     :ivar cancelling: why it is to be cancelled; empty if it is not.
     :ivar requested_at: when the agent asked last; ``answered_at``: when it last acknowledged a start.
@@ -70,6 +72,7 @@ class Upgrade:
         "cancelling",
         "delivered",
         "due",
+        "elsewhere",
         "ended_at",
         "expires_at",
         "facts",
@@ -120,7 +123,8 @@ class Upgrade:
         self.cancelling = ""
         self.requested_at = 0.0
         self.answered_at = 0.0
-        self.unknown = False  # the agent does not know the upgrade that a permit was for
+        self.unknown = False
+        self.elsewhere = False  # the agent does not know the upgrade that a permit was for
         self.refusals = 0
         self.heard: tuple[str, int] = ("", 0)
         self.result: Result | None = None
@@ -199,6 +203,7 @@ class Upgrade:
         self.waits = False
         self.delivered = False
         self.unknown = False
+        self.elsewhere = False
         self.ask_from = NEVER
         self.due = 0.0
         self.tries = 0
@@ -252,8 +257,10 @@ def _undeliverable(upgrade: Upgrade, payload: Undeliverable, at: float, _target:
         upgrade.unknown = True
     if payload.command == Start.TYPE and payload.detail.startswith(JOURNAL_UNWRITABLE):
         upgrade.ask_from = at + REASK_S
+    upgrade.elsewhere = payload.reason == NOT_HERE
     if payload.reason not in INELIGIBLE_REASONS:
-        return upgrade.missed(reason) or upgrade.unknown or upgrade.ask_from < NEVER
+        has_news = upgrade.unknown or upgrade.elsewhere or upgrade.ask_from < NEVER
+        return upgrade.missed(reason) or has_news
     if not upgrade.ineligible:
         upgrade._hurry()
     upgrade.ineligible, upgrade.reason = True, reason

@@ -311,6 +311,9 @@ class Refused(Payload):
     detail: str = field(default="", metadata=text(300))
 
 
+NOT_HERE = "not_here"
+"""Reason of an `Undeliverable`: the VM is not on the node whose relay says so. It may have moved to another."""
+
 COMMANDS: tuple[type[Payload], ...] = (Start, Notification, Cancel)
 REPORTS: tuple[type[Payload], ...] = (Request, Confirmation, Progress, Result)
 RELAY_REPORTS: tuple[type[Payload], ...] = (Presence, Delivered, Undeliverable, Refused)

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,8 @@ from ansible_collections.isolift.vm.plugins.module_utils.topology import (
     VM_EXCHANGE,
     coordinator_queue,
 )
+from isolift_relay import broker as relay_broker
+from isolift_relay.config import BrokerConfig
 
 UNKNOWN_PORT = 9  # discard: nobody listens
 
@@ -173,6 +177,72 @@ def test_two_equal_messages_both_come_back(broker: Broker) -> None:
 def test_many_unroutable_messages_come_back_each_once_and_in_order(broker: Broker) -> None:
     commands = [Publication(VM_EXCHANGE, f"nobody-{number}", b"x", number) for number in range(3 * WINDOW)]
     assert [one.tag for one in broker.publish(commands)] == list(range(3 * WINDOW))
+
+
+def test_commands_for_the_vms_of_a_node_go_together_to_its_relay(
+    broker: Broker, relay_options: BrokerOptions, tmp_path: Path
+) -> None:
+    here, moved, _off = vms = [str(uuid.uuid4()) for _vm in range(3)]
+    commands = [Publication(VM_EXCHANGE, vm, f"for {vm}".encode(), node="node1") for vm in vms]
+    alone = [replace(command, node="") for command in commands]
+    nobodys = [replace(command, node="node3") for command in commands]
+
+    async def story() -> None:
+        async with (
+            Relay("node1", here, relay_options, tmp_path) as old,
+            Relay("node2", moved, relay_options, tmp_path) as new,
+        ):
+            assert await asyncio.to_thread(broker.publish, [*commands, *nobodys]) == nobodys
+            assert await old.heard(3) == [command.body for command in commands]
+            assert await asyncio.to_thread(broker.publish, alone) == [alone[2]]
+            assert (await old.heard(1), await new.heard(1)) == ([alone[0].body], [alone[1].body])
+            assert (
+                await asyncio.to_thread(broker.publish, commands[1:2]) == []
+            )  # one by itself goes to its VM
+            assert await new.heard(1) == [commands[1].body]
+            assert (old.more, new.more) == (0, 0)
+
+    asyncio.run(story())
+
+
+class Relay:
+    """A relay's own connection, which has one VM. It is done with each command as soon as it heard it."""
+
+    def __init__(self, node: str, vm: str, options: BrokerOptions, directory: Path) -> None:
+        password = directory / "password"
+        password.write_text(options.password)
+        config = BrokerConfig(options.host, options.username, str(password), options.port, options.vhost)
+        self._vm = vm
+        self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._bound = asyncio.Event()
+        listener = relay_broker.Listener(self._up, lambda: None, self._came, lambda *_: self._bound.set())
+        self._broker = relay_broker.Broker(config, node, uuid.uuid4().hex, 8, listener)
+
+    async def __aenter__(self) -> Relay:
+        self._task = asyncio.ensure_future(self._broker.run())
+        await asyncio.wait_for(self._bound.wait(), 20.0)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def heard(self, count: int) -> list[bytes]:
+        """The next commands."""
+        return [await asyncio.wait_for(self._inbox.get(), 20.0) for _command in range(count)]
+
+    @property
+    def more(self) -> int:
+        """How many commands came besides."""
+        return self._inbox.qsize()
+
+    def _up(self) -> None:
+        self._broker.bind(self._vm)
+        self._broker.publish(1, JOURNAL_EXCHANGE, "isolift.campaign.none", b"x")  # answered after it is bound
+
+    def _came(self, number: int, body: bytes) -> None:
+        self._inbox.put_nowait(body)
+        self._broker.ack(number)
 
 
 def test_an_exchange_that_is_not_there_is_told(broker: Broker) -> None:

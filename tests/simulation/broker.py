@@ -19,6 +19,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.topology import (
     PRESENCE_EXCHANGE,
     VM_EXCHANGE,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.wire import decode
 from simulation.ground import Action, Ground, Process, Violation
 from simulation.kinds import Fault, Kind
 from simulation.lane import Lane
@@ -40,7 +41,7 @@ class Client(Protocol):
     def answered(self, token: Token, outcome: str) -> None:
         """The broker's word on a publication."""
 
-    def delivered(self, tag: int, vm: str, body: bytes) -> None:
+    def delivered(self, tag: int, body: bytes) -> None:
         """A command from the queue."""
 
     def recorded(self, offset: int, body: bytes) -> None:
@@ -65,7 +66,7 @@ class Connection:
         self._up = Lane(broker.ground, random, 0.001, 0.02)
         self._down = Lane(broker.ground, random, 0.001, 0.02)
         self._cuts = 0
-        self._queue: deque[tuple[str, bytes]] = deque()
+        self._queue: deque[bytes] = deque()
         self._unacked: set[int] = set()
         self._tag = 0
 
@@ -90,9 +91,9 @@ class Connection:
         if self.is_open:
             self._down.put(self.client.process.take, self._run, action, *arguments)
 
-    def enqueue(self, vm: str, body: bytes) -> None:
+    def enqueue(self, body: bytes) -> None:
         """A command was routed here."""
-        self._queue.append((vm, body))
+        self._queue.append(body)
         self._deliver()
 
     def acknowledge(self, tag: int) -> None:
@@ -104,10 +105,10 @@ class Connection:
 
     def _deliver(self) -> None:
         while self._queue and len(self._unacked) < PREFETCH:
-            vm, body = self._queue.popleft()
+            body = self._queue.popleft()
             self._tag += 1
             self._unacked.add(self._tag)
-            self.tell(self.client.delivered, self._tag, vm, body)
+            self.tell(self.client.delivered, self._tag, body)
 
     # What goes wrong
 
@@ -202,7 +203,7 @@ class Broker:
     # What clients ask for
 
     def publish(self, connection: Connection, token: Token, exchange: str, key: str, body: bytes) -> None:
-        """Publish with ``mandatory`` and a confirm."""
+        """Publish with ``mandatory`` and a confirm. Commands that go together are published one after the other, with the node's key."""
         if exchange == JOURNAL_EXCHANGE:
             outcome = self._store(connection, key, body)
         elif exchange == VM_EXCHANGE:
@@ -222,9 +223,9 @@ class Broker:
         for hearer in self._hearers:
             hearer.tell(hearer.client.present, body)
 
-    def bind(self, connection: Connection, vm: str) -> None:
-        """Route the VM's commands to the connection's queue."""
-        bound = self._bindings.setdefault(vm, [])
+    def bind(self, connection: Connection, key: str) -> None:
+        """Route the commands with that key, a VM's or a node's, to the connection's queue."""
+        bound = self._bindings.setdefault(key, [])
         if connection not in bound:
             bound.append(connection)
 
@@ -288,22 +289,22 @@ class Broker:
         for consumer in self._consumers.get(stream, ()):
             consumer.tell(consumer.client.recorded, offset, body)
 
-    def _route(self, vm: str, body: bytes) -> str:
-        bound = self._bindings.get(vm)
+    def _route(self, key: str, body: bytes) -> str:
+        bound = self._bindings.get(key)
         if not bound:
             return UNROUTABLE
-        fault = self.ground.reached(f"command {self.number(vm)}")
+        fault = self.ground.reached(f"command {self.number(decode(body).vm)}")
         if fault is None:
-            self._hand(vm, body)
+            self._hand(key, body)
             return CONFIRMED
         self.ground.happen(fault)
         for delay in _delays(fault):
-            self.ground.after(delay, self._hand, vm, body)
+            self.ground.after(delay, self._hand, key, body)
         return CONFIRMED
 
-    def _hand(self, vm: str, body: bytes) -> None:
-        for connection in list(self._bindings.get(vm, ())):
-            connection.enqueue(vm, body)
+    def _hand(self, key: str, body: bytes) -> None:
+        for connection in list(self._bindings.get(key, ())):
+            connection.enqueue(body)
 
     @staticmethod
     def number(vm: str) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Append, Campaign, Effect, Send
 from ansible_collections.isolift.vm.plugins.module_utils.topology import (
     JOURNAL_EXCHANGE,
     VM_EXCHANGE,
     journal,
+    node_key,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.wire import Facts, Message, decode, encode
 from simulation.broker import REFUSED, UNROUTABLE, Broker, Connection
@@ -202,7 +203,7 @@ class Coordinator(Process):
             return
         self._turn()
 
-    def delivered(self, tag: int, vm: str, body: bytes) -> None:
+    def delivered(self, tag: int, body: bytes) -> None:
         """Coordinators have no queue of commands."""
         raise AssertionError("a coordinator receives no command")
 
@@ -260,12 +261,13 @@ class Coordinator(Process):
         self.end()
 
     def _perform(self, effects: list[Effect]) -> None:
-        appends = [effect.message for effect in effects if isinstance(effect, Append)]
-        sends = [effect.message for effect in effects if not isinstance(effect, Append)]
-        for message in appends:
-            self._send(JOURNAL_EXCHANGE, self._journal, message)
-        for message in sends:
-            self._send(VM_EXCHANGE, message.vm, message)
+        for effect in effects:
+            if isinstance(effect, Append):
+                self._send(JOURNAL_EXCHANGE, self._journal, effect.message)
+        for effect in effects:
+            if isinstance(effect, Send):
+                key = node_key(effect.node) if effect.node else effect.message.vm
+                self._send(VM_EXCHANGE, key, effect.message)
         if effects:
             self._pump()
         else:
@@ -283,7 +285,7 @@ class Coordinator(Process):
         self._token += 1
         self._owed += 1
         if exchange == VM_EXCHANGE:
-            self._commands[self._token] = key
+            self._commands[self._token] = message.vm
             self._invariants.command_sent(self, message)
         self.say(f"{message.payload.TYPE} {message.vm[-2:]} {message.message_id}")
         self.connection.ask(self._broker.publish, self._token, exchange, key, encode(message))

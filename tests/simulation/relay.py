@@ -16,6 +16,7 @@ from isolift_relay.core import Relay
 from isolift_relay.events import Effect, Event, Level
 from isolift_relay.media import Reason
 from isolift_relay.rates import Limits
+from isolift_relay.topology import node_key
 from isolift_relay.wire import FRAME_LIMIT
 from simulation.broker import Broker, Connection
 from simulation.domain import Domain
@@ -193,9 +194,9 @@ class RelayProcess(Process):
         """The broker's word on a publication."""
         self.handle(events.Published(token, events.Outcome(outcome)))
 
-    def delivered(self, tag: int, vm: str, body: bytes) -> None:
+    def delivered(self, tag: int, body: bytes) -> None:
         """A command from the queue."""
-        self.handle(events.Delivery(tag, vm, body))
+        self.handle(events.Delivery(tag, body))
 
     def recorded(self, offset: int, body: bytes) -> None:
         """Relays read no journal."""
@@ -218,6 +219,7 @@ class RelayProcess(Process):
         if self.connection is None:
             self.later(2.0, self._connect)
         else:
+            self._ask(self._broker.bind, node_key(self.node.name))
             self.handle(events.BrokerUp())
 
     def _ask(self, action: Action, *arguments: Any) -> None:

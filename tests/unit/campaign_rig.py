@@ -84,7 +84,10 @@ def snapshot(campaign: Campaign) -> dict[str, Any]:
 
 
 class Rig:
-    """A sealed campaign of ``count`` VMs and the coordinator that claimed it."""
+    """A sealed campaign of ``count`` VMs and the coordinator that claimed it.
+
+    :ivar nodes: by the ID of a command, the node with whose others it may go.
+    """
 
     def __init__(
         self, count: int = 1, judge: Judge = met, opened: Opened = OPENED, selection: Sequence[Row] = ()
@@ -93,6 +96,7 @@ class Rig:
         self.judge = judge
         self.journal: list[Message] = []
         self.sent: list[Message] = []
+        self.nodes: dict[str, str] = {}
         self.campaign = Campaign(CAMPAIGN, "nonce-1")
         self._counters: dict[str, int] = {}
         self._relayed = 0
@@ -137,7 +141,9 @@ class Rig:
         self.now += after
         effects = self.campaign.decide(self.now, self.judge)
         records = [effect.message for effect in effects if isinstance(effect, Append)]
-        return records, [effect.message for effect in effects if isinstance(effect, Send)]
+        sends = [effect for effect in effects if isinstance(effect, Send)]
+        self.nodes.update({send.message.message_id: send.node for send in sends})
+        return records, [send.message for send in sends]
 
     def settle(self, after: float = 0.0) -> list[Message]:
         """Decide, journal, read back and decide again until nothing is left to do ``after`` seconds; the commands sent."""

@@ -119,7 +119,7 @@ class Node:
         """The coordinator sends a command."""
         self.tag += 1
         body = wire.encode(message(payload, message_id, **names))  # type: ignore[arg-type]
-        return self.happens(Delivery(self.tag, VM, body))
+        return self.happens(Delivery(self.tag, body))
 
     def opens(self) -> Node:
         """The agent says hello and is welcomed."""

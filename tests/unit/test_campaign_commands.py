@@ -40,8 +40,10 @@ from ansible_collections.isolift.vm.plugins.module_utils.records import (
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import REFUSALS_BORNE
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
+    NOT_HERE,
     Cancel,
     Confirmation,
+    Message,
     Notification,
     Progress,
     Refused,
@@ -208,6 +210,62 @@ def test_an_agent_that_lost_its_start_is_told_again_when_it_says_hello() -> None
     rig.campaign.present(vm_uuid(0))
     assert kinds(rig.settle()) == ["start"]
     assert not rig.settle(PATIENCE_S)
+
+
+def told_together(rig: Rig, commands: list[Message]) -> list[tuple[str, str]]:
+    """The kind of each command, and the node with whose others it may go."""
+    return [(command.payload.TYPE, rig.nodes[command.message_id]) for command in commands]
+
+
+def test_what_is_sent_first_may_go_together_with_others_for_the_node_and_what_is_repeated_goes_alone() -> (
+    None
+):
+    rig = Rig()
+    node = rig.upgrade().node
+    assert told_together(rig, rig.settle()) == [("start", node)]
+    assert told_together(rig, rig.settle(PATIENCE_S)) == [("start", "")]
+    rig.agent(REQUEST)
+    assert told_together(rig, rig.settle()) == [("notification", node)]
+    assert told_together(rig, rig.settle(PATIENCE_S)) == [("notification", "")]
+
+
+def test_what_is_sent_at_a_hello_goes_alone_for_the_vm_may_have_moved() -> None:
+    rig = Rig()
+    rig.settle()
+    rig.campaign.present(vm_uuid(0))
+    assert told_together(rig, rig.settle()) == [("start", "")]
+    rig.agent(REQUEST)
+    rig.settle()
+    rig.campaign.present(vm_uuid(0))
+    assert told_together(rig, rig.settle()) == [("start", ""), ("notification", "")]
+
+
+@pytest.mark.parametrize("word", ["no relay on the node", "not on the node"])
+def test_a_vm_that_is_not_on_its_node_is_sent_its_command_alone_at_once_but_only_once(word: str) -> None:
+    rig = Rig()
+
+    def is_missed(command: str) -> list[tuple[str, str]]:
+        if word == "not on the node":
+            rig.relay(Undeliverable(command, "c.1", NOT_HERE, "no such VM runs on node0"))
+        else:
+            rig.campaign.unroutable(vm_uuid(0))
+        return told_together(rig, rig.settle())
+
+    rig.settle()
+    assert is_missed("start") == [("start", "")]
+    assert is_missed("start") == []
+    rig.agent(REQUEST)
+    assert told_together(rig, rig.settle()) == [("notification", rig.upgrade().node)]
+    assert is_missed("notification") == [("notification", "")]
+    assert is_missed("notification") == []
+    assert told_together(rig, rig.settle(2 * PATIENCE_S)) == [("notification", "")]
+
+
+def test_a_new_coordinator_begins_with_what_may_go_together() -> None:
+    rig = Rig()
+    notified(rig)
+    rig.resume("nonce-2")
+    assert told_together(rig, rig.settle()) == [("notification", rig.upgrade().node)]
 
 
 def test_a_held_vm_is_asked_at_its_hello_and_cannot_put_off_being_asked_by_saying_it_often() -> None:

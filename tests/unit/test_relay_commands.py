@@ -13,7 +13,6 @@ from unit.relay_node import CAMPAIGN, ISO, OTHER_VM, PERMIT, REQUEST, START, UPG
 from isolift_relay import ids, topology, wire
 from isolift_relay.events import (
     AckDelivery,
-    BrokerUp,
     Delivery,
     DomainDown,
     InsertMedium,
@@ -80,11 +79,6 @@ def test_without_a_session_a_command_is_undeliverable(node: Node) -> None:
     assert node.broker_answers(Outcome.UNROUTABLE).effects == [AckDelivery(1)]
 
 
-def test_a_command_for_a_vm_that_is_not_here_is_undeliverable() -> None:
-    [answer] = Node().happens(BrokerUp()).commands(PERMIT).journaled()
-    assert isinstance(answer.payload, wire.Undeliverable) and answer.payload.reason == "no_agent"
-
-
 def test_a_permit_that_ran_out_by_the_hosts_clock_is_not_handed_over(session: Node) -> None:
     session.now = PERMIT.expires_at
     [answer] = session.commands(PERMIT).journaled()
@@ -110,16 +104,24 @@ def test_commands_of_a_vm_stay_in_order_behind_the_disc(session: Node) -> None:
         b"",
         b"not json",
         wire.encode(message(REQUEST, "g.1")),
-        wire.encode(message(START, "c.1", vm=OTHER_VM)),
         wire.encode(replace(message(START, "c.1"), upgrade_id=ids.upgrade_id(CAMPAIGN, OTHER_VM, 1))),
         wire.encode(replace(message(START, "c.1"), campaign_id="none")),
     ],
 )
 def test_a_command_that_makes_no_sense_is_logged_and_gone(session: Node, body: bytes) -> None:
-    session.happens(Delivery(9, VM, body))
+    session.happens(Delivery(9, body))
     assert session.the(AckDelivery).tag == 9
     assert "dropped" in session.the(Log).text
     assert len(session.effects) == 2
+
+
+def test_a_command_for_a_vm_that_is_not_here_is_answered_so_that_it_can_be_sent_to_where_it_is(
+    session: Node,
+) -> None:
+    [answer] = session.happens(Delivery(9, wire.encode(message(START, "c.1", vm=OTHER_VM)))).journaled()
+    assert answer.vm == OTHER_VM
+    assert answer.payload == wire.Undeliverable("start", "c.1", "not_here", "no such VM runs on node1")
+    assert session.broker_answers().effects == [AckDelivery(9)]
 
 
 def test_a_domain_that_moves_away_takes_no_command_with_it(session: Node) -> None:

@@ -183,7 +183,7 @@ def test_an_operation_that_fails_as_nobody_foresaw_ends_the_relay(monkeypatch: p
         start = wire.encode(message(wire.Start(**{**vars(START), "deadline": 4e9}), "c.1", campaign=CAMPAIGN))
         for event in (BrokerUp(), DomainUp(VM, "desk", "/no/socket"), ChannelUp(VM), Line(VM, hello)):
             shell.handle(event)
-        shell.handle(Delivery(1, VM, start))
+        shell.handle(Delivery(1, start))
         with pytest.raises(ArithmeticError):
             await running
 

@@ -145,7 +145,6 @@ class World:
             self.happens(
                 Delivery(
                     self.tag,
-                    VM,
                     wire.encode(
                         message(payload, f"c.{argument}", campaign=campaign, attempt=argument // 3 + 1)
                     ),

@@ -41,7 +41,7 @@ OWED_LIMIT = 10_000
 """Most answers that the broker may owe before nothing more is announced."""
 
 QUEUE_LIMIT = 10_000
-"""Most commands that wait for this relay in the broker; the oldest are dropped, and sent again by their coordinator."""
+"""Most messages with commands that wait for this relay in the broker; the oldest are dropped, and sent again by their coordinator."""
 
 _WRONG_STATE = (pika.exceptions.ChannelWrongStateError, pika.exceptions.ConnectionWrongStateError)
 
@@ -59,7 +59,7 @@ class Listener(NamedTuple):
 
     up: Callable[[], None]
     down: Callable[[], None]
-    delivery: Callable[[int, str, bytes], None]
+    delivery: Callable[[int, bytes], None]
     published: Callable[[int, Outcome], None]
 
 
@@ -112,7 +112,7 @@ class Broker:
         )
 
     def ack(self, tag: int) -> None:
-        """The delivery is done."""
+        """The command is done."""
         if self._session is not None:
             self._session.ack(tag)
 
@@ -133,7 +133,7 @@ class Broker:
     async def _serve(self, host: str) -> None:
         self._sessions += 1
         queue = topology.relay_queue(self._node, f"{self._run_name}-{self._sessions}")
-        session = _Session(queue, self._listener)
+        session = _Session(queue, topology.node_key(self._node), self._listener)
         try:
             await asyncio.wait_for(session.open(self._parameters(host), self._prefetch), OPEN_TIMEOUT_S)
             _log.info("connected to the broker at %s:%d", host, self._config.port)
@@ -164,18 +164,29 @@ class Broker:
 
 
 class Deliveries:
-    """The delivery tags of one channel that the broker wants acknowledged, in the order in which they came."""
+    """The deliveries of one channel that the broker wants acknowledged, in the order in which they came, by their tags. The commands in
+    them are numbered here: a delivery is done when all of its commands are."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[int, None] = OrderedDict()
+        self._open: OrderedDict[int, int] = OrderedDict()  # how many commands of it are not done, by tag
+        self._tags: dict[int, int] = {}  # by the number of a command
+        self._numbered = 0
         self._done: set[int] = set()
 
-    def came(self, tag: int) -> None:
-        """A delivery came."""
-        self._open[tag] = None
+    def came(self, tag: int, commands: int) -> range:
+        """A delivery came with so many commands; their numbers."""
+        numbers = range(self._numbered + 1, self._numbered + commands + 1)
+        self._numbered += commands
+        self._open[tag] = commands
+        self._tags.update(dict.fromkeys(numbers, tag))
+        return numbers
 
-    def done(self, tag: int) -> bool:
-        """It is done; true if nothing else waits for `acks`."""
+    def done(self, number: int) -> bool:
+        """The command is done; true if there is something for `acks` that was not there before."""
+        tag = self._tags.pop(number)
+        self._open[tag] -= 1
+        if self._open[tag]:
+            return False
         self._done.add(tag)
         return len(self._done) == 1
 
@@ -205,10 +216,11 @@ class _Bundle:
 
 
 class _Session:
-    """One connection with one channel in confirm mode and one exclusive queue, which ends with it."""
+    """One connection with one channel in confirm mode and one exclusive queue, which ends with it. ``key`` is the node's own routing key."""
 
-    def __init__(self, queue: str, listener: Listener) -> None:
+    def __init__(self, queue: str, key: str, listener: Listener) -> None:
         self._queue = queue
+        self._key = key
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[str] = (
@@ -252,6 +264,9 @@ class _Session:
         await self._call(self._channel.basic_qos, prefetch_count=prefetch)
         bounds = {"x-max-length": QUEUE_LIMIT}
         await self._call(self._channel.queue_declare, queue=self._queue, exclusive=True, arguments=bounds)
+        await self._call(
+            self._channel.queue_bind, queue=self._queue, exchange=topology.VM_EXCHANGE, routing_key=self._key
+        )
         await self._call(self._channel.basic_consume, queue=self._queue, on_message_callback=self._on_message)
 
     async def wait(self) -> None:
@@ -296,7 +311,7 @@ class _Session:
         bundle.add(token, body)
 
     def ack(self, tag: int) -> None:
-        """The delivery is done; the broker is told of all that are at the end of this turn of the loop."""
+        """The command is done; the broker is told of all that are at the end of this turn of the loop."""
         if self._deliveries.done(tag):
             self._loop.call_soon(self.do, self._ack_done)
 
@@ -352,8 +367,10 @@ class _Session:
         _log.info("the broker takes messages again")
 
     def _on_message(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
-        self._deliveries.came(method.delivery_tag)
-        self._listener.delivery(method.delivery_tag, method.routing_key, body)
+        commands = wire.unbundled(body)
+        numbers = self._deliveries.came(method.delivery_tag, len(commands))
+        for number, command in zip(numbers, commands):
+            self._listener.delivery(number, command)
 
     def _on_return(self, _channel: object, _method: object, properties: Any, _body: bytes) -> None:
         self._returned.add(int(properties.correlation_id))  # the confirm of it follows

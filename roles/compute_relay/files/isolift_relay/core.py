@@ -152,19 +152,17 @@ class Relay:
             self._desk.drop(event.tag, str(error))
             return
         expected = upgrade_id(message.campaign_id, message.vm, message.attempt)
-        if message.vm != event.vm or not expected or message.upgrade_id != expected:
+        if not expected or message.upgrade_id != expected:
             self._desk.drop(
-                event.tag, f"{message.message_id} for {event.vm} names {message.vm}, {message.upgrade_id}"
+                event.tag, f"{message.message_id} for {message.vm!a} names {message.upgrade_id!a}"
             )
             return
         command = Command(event.tag, message)
-        vm = self._desk.vms.get(event.vm)
-        if vm is None:
-            self._desk.undeliverable(
-                command, "no_agent", "no running domain with the agent's port on this node"
-            )
-        else:
+        vm = self._desk.vms.get(message.vm)
+        if vm is not None:
             self._drives.accept(vm, command)
+        else:
+            self._desk.undeliverable(command, wire.NOT_HERE, f"no such VM runs on {self._desk.node}")
 
     def _published(self, event: Published) -> None:
         sent = self._desk.sent.pop(event.token, None)

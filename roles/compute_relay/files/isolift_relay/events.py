@@ -74,10 +74,9 @@ class BrokerDown:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A command for the VM arrived on the queue. ``tag`` acknowledges it."""
+    """A command arrived on the queue. ``tag`` acknowledges it."""
 
     tag: int
-    vm: str
     body: bytes
 
 

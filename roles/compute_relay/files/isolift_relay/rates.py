@@ -38,7 +38,7 @@ class Limits:
     routes_s: float = 60.0
     """Seconds of a broker's session before a journal that has no route counts as gone."""
     prefetch: int = 256
-    """Commands of the whole relay that are not handed over yet."""
+    """Messages with commands, of up to 64 KiB each, that the whole relay did not hand over yet."""
 
 
 class Bucket:

@@ -66,7 +66,7 @@ class Shell:
             broker.Listener(
                 up=lambda: self.handle(BrokerUp()),
                 down=lambda: self.handle(BrokerDown()),
-                delivery=lambda tag, vm, body: self.handle(Delivery(tag, vm, body)),
+                delivery=lambda tag, body: self.handle(Delivery(tag, body)),
                 published=lambda token, outcome: self.handle(Published(token, outcome)),
             ),
         )
