@@ -25,6 +25,8 @@ PRESENCE_EXCHANGE = "isolift.presence"
 CAMPAIGNS = "isolift.campaigns"
 """Stream that lists every campaign: its opening and its closing record."""
 
+_KEY_LIMIT = 255  # bytes of a routing key in AMQP
+
 RELAY_QUEUE_PREFIX = "isolift.relay."
 COORDINATOR_QUEUE_PREFIX = "isolift.coordinator."
 
@@ -39,8 +41,9 @@ def journal(any_id: str) -> str:
 
 
 def node_key(node: str) -> str:
-    """The routing key of commands for several VMs of a node. No UUID is like it."""
-    return f"node.{node}"
+    """The routing key of commands for several VMs of a node; no UUID is like it. AMQP's limit cuts a long name off: where two nodes share
+    a key, each hears that some of the VMs are not there."""
+    return f"node.{node}".encode()[:_KEY_LIMIT].decode("utf-8", "ignore")
 
 
 def relay_queue(node: str, session: str) -> str:

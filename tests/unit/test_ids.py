@@ -104,3 +104,10 @@ def test_what_is_no_uuid_names_no_journal_and_no_upgrade(text: str) -> None:
 def test_a_vms_uuid_is_no_campaign_and_the_error_says_so() -> None:
     with pytest.raises(ValueError, match="neither a campaign ID"):
         topology.journal(VM)
+
+
+@given(st.text(max_size=300))
+def test_a_nodes_key_fits_into_amqp_and_is_no_uuid(node: str) -> None:
+    key = topology.node_key(node)
+    assert len(key.encode("utf-8")) <= 255
+    assert key == f"node.{node}" or len(f"node.{node}".encode()) > 255

@@ -41,7 +41,9 @@ OWED_LIMIT = 10_000
 """Most answers that the broker may owe before nothing more is announced."""
 
 QUEUE_LIMIT = 10_000
-"""Most messages with commands that wait for this relay in the broker; the oldest are dropped, and sent again by their coordinator."""
+QUEUE_BYTES_LIMIT = 16 * 1024 * 1024
+"""Most messages with commands, and their bytes, that wait for this relay in the broker; the oldest are dropped, and sent again by their
+coordinator."""
 
 _WRONG_STATE = (pika.exceptions.ChannelWrongStateError, pika.exceptions.ConnectionWrongStateError)
 
@@ -262,7 +264,7 @@ class _Session:
         await self._unless_lost(opened)
         await self._call(self._channel.confirm_delivery, ack_nack_callback=self._on_confirm)
         await self._call(self._channel.basic_qos, prefetch_count=prefetch)
-        bounds = {"x-max-length": QUEUE_LIMIT}
+        bounds = {"x-max-length": QUEUE_LIMIT, "x-max-length-bytes": QUEUE_BYTES_LIMIT}
         await self._call(self._channel.queue_declare, queue=self._queue, exclusive=True, arguments=bounds)
         await self._call(
             self._channel.queue_bind, queue=self._queue, exchange=topology.VM_EXCHANGE, routing_key=self._key
