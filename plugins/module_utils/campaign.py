@@ -341,11 +341,12 @@ class Campaign(Fold):
             self._wait(upgrade, upgrade.ask_from)
 
     def _send_start(self, upgrade: Upgrade, now: float) -> list[Effect]:
-        due = 0.0 if upgrade.greeted or self._is_missed(upgrade) else max(upgrade.due, self._starts_from)
+        is_elsewhere = self._is_elsewhere(upgrade)
+        due = 0.0 if upgrade.greeted or is_elsewhere else max(upgrade.due, self._starts_from)
         if now < due:
             self._wait(upgrade, due)
             return []
-        node = "" if upgrade.greeted or upgrade.tries else upgrade.node
+        node = "" if upgrade.greeted or is_elsewhere or upgrade.tries else upgrade.node
         upgrade.greeted = False
         self._wait(upgrade, now + self._next_try(upgrade))
         return [Send(self.record(self._start(), now, upgrade), node)]
@@ -384,7 +385,8 @@ class Campaign(Fold):
         )
 
     def _send_notification(self, upgrade: Upgrade, now: float, asked: bool) -> list[Effect]:
-        if now < upgrade.due and not self._is_missed(upgrade):
+        is_elsewhere = self._is_elsewhere(upgrade)
+        if now < upgrade.due and not is_elsewhere:
             self._wait(upgrade, upgrade.due)
             return []
         if (
@@ -393,16 +395,17 @@ class Campaign(Fold):
             return self._repeated(upgrade, now, self._send_question)
         if now >= upgrade.expires_at:  # nobody heard of it: a fresh permit takes its place
             return [self._permit(upgrade, now)]
-        node = "" if asked or upgrade.tries else upgrade.node
+        node = "" if asked or is_elsewhere or upgrade.tries else upgrade.node
         self._wait(upgrade, now + self._next_try(upgrade))
         note = Notification(permit=upgrade.permit, expires_at=upgrade.expires_at, nonce=self._nonce)
         return [Send(self.record(note, now, upgrade), node)]
 
     @staticmethod
-    def _is_missed(upgrade: Upgrade) -> bool:
-        """Whether its first command went to a node where it is not: alone the next one finds its VM wherever it is, and need not wait."""
-        missed, upgrade.elsewhere = upgrade.elsewhere and upgrade.tries == 1, False
-        return missed
+    def _is_elsewhere(upgrade: Upgrade) -> bool:
+        """Whether its command went to a node where it is not: alone the next one finds its VM wherever it is, and need not wait. If that
+        fails too, the one after it waits."""
+        is_elsewhere, upgrade.elsewhere = upgrade.elsewhere and upgrade.tries <= 1, False
+        return is_elsewhere
 
     def _next_try(self, upgrade: Upgrade) -> float:
         upgrade.tries += 1

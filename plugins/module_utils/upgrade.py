@@ -123,8 +123,8 @@ class Upgrade:
         self.cancelling = ""
         self.requested_at = 0.0
         self.answered_at = 0.0
-        self.unknown = False
-        self.elsewhere = False  # the agent does not know the upgrade that a permit was for
+        self.unknown = False  # the agent does not know the upgrade that a permit was for
+        self.elsewhere = False
         self.refusals = 0
         self.heard: tuple[str, int] = ("", 0)
         self.result: Result | None = None

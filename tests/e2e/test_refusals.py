@@ -268,7 +268,6 @@ class TestRefusals:
         )
 
 
-@pytest.mark.harmless
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("options", [[], ["--check"]], ids=["run", "check"])
 class TestIsoOnNodes:

@@ -219,8 +219,8 @@ class RelayProcess(Process):
         if self.connection is None:
             self.later(2.0, self._connect)
         else:
-            self._ask(self._broker.bind, node_key(self.node.name))
             self.handle(events.BrokerUp())
+            self._ask(self._broker.bind, node_key(self.node.name))
 
     def _ask(self, action: Action, *arguments: Any) -> None:
         if self.connection is not None:

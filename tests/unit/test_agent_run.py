@@ -635,6 +635,18 @@ def test_agent_at_rest_begins_anew_after_its_work_and_only_then(guest: Guest, re
         assert agent.stop() == 0
 
 
+def test_agent_that_finds_what_it_cannot_remove_does_not_begin_anew_for_that(
+    guest: Guest, relay: Relay
+) -> None:
+    foreign = guest.root / "work" / "lost+found"
+    foreign.mkdir(parents=True)
+    with RunningAgent(guest, [sys.executable, "-c", SOON_WORN]):
+        relay.welcomed()
+        relay.silence(4 * REST_S)
+        assert len(relay.hellos) == 1
+    assert foreign.exists()
+
+
 def _has_openssl(pid: int) -> bool:
     return "libcrypto" in Path(f"/proc/{pid}/maps").read_text()
 

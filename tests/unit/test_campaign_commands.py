@@ -261,6 +261,20 @@ def test_a_vm_that_is_not_on_its_node_is_sent_its_command_alone_at_once_but_only
     assert told_together(rig, rig.settle(2 * PATIENCE_S)) == [("notification", "")]
 
 
+def test_a_new_coordinator_sends_alone_at_once_what_did_not_find_its_vm() -> None:
+    rig = Rig()
+    rig.settle()
+    rig.relay(Undeliverable("start", "c.1", NOT_HERE, "no such VM runs on node0"))
+    rig.resume("nonce-2")
+    assert told_together(rig, rig.settle()) == [("start", "")]
+    rig.agent(REQUEST)
+    rig.settle()
+    rig.relay(Undeliverable("notification", "c.2", NOT_HERE, "no such VM runs on node0"))
+    rig.resume("nonce-3")
+    assert told_together(rig, rig.settle()) == [("notification", "")]
+    assert not rig.settle(PATIENCE_S - 1.0)
+
+
 def test_a_new_coordinator_begins_with_what_may_go_together() -> None:
     rig = Rig()
     notified(rig)

@@ -29,7 +29,7 @@ class Session(broker._Session):
 
     def __init__(self) -> None:
         heard: Any = SimpleNamespace(published=lambda _token, _outcome: None)
-        super().__init__("queue", "node.node1", heard)
+        super().__init__("queue", heard)
         self._channel = SimpleNamespace(basic_publish=lambda *_args, **_options: None)
 
     def publishes(self, token: int) -> None:

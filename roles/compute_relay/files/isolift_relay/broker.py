@@ -103,9 +103,9 @@ class Broker:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    def bind(self, vm: str) -> None:
-        """Routes the VM's commands here. What is published later on finds them routed."""
-        self._do(lambda channel, queue: channel.queue_bind(queue, topology.VM_EXCHANGE, vm))
+    def bind(self, key: str) -> None:
+        """Routes the commands with that key, a VM's or the node's, here. What is published later on finds them routed."""
+        self._do(lambda channel, queue: channel.queue_bind(queue, topology.VM_EXCHANGE, key))
 
     def unbind(self, vm: str) -> None:
         """Routes the VM's commands here no more."""
@@ -135,12 +135,15 @@ class Broker:
     async def _serve(self, host: str) -> None:
         self._sessions += 1
         queue = topology.relay_queue(self._node, f"{self._run_name}-{self._sessions}")
-        session = _Session(queue, topology.node_key(self._node), self._listener)
+        session = _Session(queue, self._listener)
         try:
             await asyncio.wait_for(session.open(self._parameters(host), self._prefetch), OPEN_TIMEOUT_S)
             _log.info("connected to the broker at %s:%d", host, self._config.port)
             self._session = session
             self._listener.up()
+            self.bind(
+                topology.node_key(self._node)
+            )  # behind the VMs that are sent commands together by that key
             await session.wait()
         finally:
             if self._session is not None:
@@ -218,11 +221,10 @@ class _Bundle:
 
 
 class _Session:
-    """One connection with one channel in confirm mode and one exclusive queue, which ends with it. ``key`` is the node's own routing key."""
+    """One connection with one channel in confirm mode and one exclusive queue, which ends with it."""
 
-    def __init__(self, queue: str, key: str, listener: Listener) -> None:
+    def __init__(self, queue: str, listener: Listener) -> None:
         self._queue = queue
-        self._key = key
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[str] = (
@@ -266,9 +268,6 @@ class _Session:
         await self._call(self._channel.basic_qos, prefetch_count=prefetch)
         bounds = {"x-max-length": QUEUE_LIMIT, "x-max-length-bytes": QUEUE_BYTES_LIMIT}
         await self._call(self._channel.queue_declare, queue=self._queue, exclusive=True, arguments=bounds)
-        await self._call(
-            self._channel.queue_bind, queue=self._queue, exchange=topology.VM_EXCHANGE, routing_key=self._key
-        )
         await self._call(self._channel.basic_consume, queue=self._queue, on_message_callback=self._on_message)
 
     async def wait(self) -> None:

@@ -37,7 +37,7 @@ class Limits:
     """Pause before the second try to eject; it doubles with every further one."""
     routes_s: float = 60.0
     """Seconds of a broker's session before a journal that has no route counts as gone."""
-    prefetch: int = 256
+    prefetch: int = 64
     """Messages with commands, of up to 64 KiB each, that the whole relay did not hand over yet."""
 
 

@@ -9,11 +9,17 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Sequence
 
 from . import __version__, cli, log
 from .config import DEFAULT_PATH, Config, ConfigError, load
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+_ASK_AGAIN_S = 1.0
+"""Seconds until a second try to ask an agent that does not answer: it may just begin anew."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,13 +65,17 @@ def _run(config: Config) -> int:
         print(f"isolift-agent: {error}", file=sys.stderr)
         return 2
     signal.set_wakeup_fd(agent.wakeup, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         signal.signal(number, lambda _number, _frame: agent.stop())
     _notify_ready()
     log.info(f"isolift-agent {__version__}")
-    begins_anew = agent.run()
+    agent.run()
     store.close()
-    if begins_anew:
+    for number in _STOPPING:
+        signal.signal(
+            number, signal.SIG_DFL
+        )  # from here on they end the process, and not an agent that hears nothing more
+    if agent.begins_anew:
         log.info("at rest: begins anew, to give back memory")
         _begin_anew()
     return 0
@@ -92,7 +102,11 @@ def _ask(config: Config, request: str) -> int:
     from .control import ControlError, ask
 
     try:
-        reply = ask(config.control_socket, request)
+        try:
+            reply = ask(config.control_socket, request)
+        except ControlError:
+            time.sleep(_ASK_AGAIN_S)
+            reply = ask(config.control_socket, request)
     except ControlError as error:
         print(f"isolift-agent: {error}", file=sys.stderr)
         return 2

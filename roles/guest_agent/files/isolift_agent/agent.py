@@ -81,8 +81,13 @@ class Agent:
         """Let `run` return soon. Safe in signal handlers."""
         self._stopping = True
 
-    def run(self) -> bool:
-        """Work until stopped; or until nothing is left to do for a while after some work, which is true then.
+    @property
+    def begins_anew(self) -> bool:
+        """Whether nobody stopped it: after `run`, that it is time for another process."""
+        return not self._stopping
+
+    def run(self) -> None:
+        """Work until stopped, or until nothing is left to do for a while after some work.
 
         :raises TaskCrashed: see there.
         """
@@ -96,7 +101,6 @@ class Agent:
             if self._crashed:
                 raise TaskCrashed("a task failed; its traceback was printed")
         self._shut_down()
-        return not self._stopping
 
     def _is_worn(self) -> bool:
         wait = self._renew_in()
@@ -105,11 +109,11 @@ class Agent:
     def _renew_in(self) -> float | None:
         """Seconds until this process has rested long enough; None if it is not at rest, or did not work before."""
         memory = self._store.memory
-        is_busy = (
-            memory.current or memory.waiting or memory.outbox or self._store.behind or self._worker.is_busy
-        )
+        is_busy = memory.current or memory.waiting or memory.outbox or self._store.behind
         if is_busy or not self._has_worked:
             return None
+        if self._worker.is_busy:
+            return RENEW_S  # it cleans up, and says nothing when it is done
         return self._handled_at + RENEW_S - time.monotonic()
 
     def _shut_down(self) -> None:
@@ -294,7 +298,6 @@ class Agent:
         if mounted(config.mount_point) or (config.work_dir.is_dir() and os.listdir(config.work_dir)):
             from . import tasks  # here, because there is mostly nothing to remove
 
-            self._has_worked = True
             keep = current.upgrade_id if current else ""
             self._worker.submit(lambda _abandoned: tasks.clean(config, keep))
 
