@@ -114,7 +114,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if action in (START, INFO):
             self._learn(result)
         elif action == COORDINATE:
-            self._close(result.result.get("table") or [])
+            self._close(_table(result))
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """The coordinator gave up: show how far the campaign came, if it was followed."""
@@ -183,6 +183,18 @@ class Live:
 def _name(task: Any) -> str:
     """The full name of a task's action, also where the play uses a short one."""
     return str(task.resolved_action or task.action)
+
+
+def _table(result: Any) -> list[str]:
+    """The closing table that the coordinator returned.
+
+    Its result is read as Ansible holds it, where it can be: the property ``result`` first makes plain values of what thousands of upgrades
+    came to, which takes longer than all else that is done here.
+    """
+    returned = getattr(result, "_return_data", None)
+    if returned is None:
+        returned = result.result
+    return [str(line) for line in returned.get("table") or []]
 
 
 class Follower:

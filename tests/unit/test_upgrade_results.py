@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.executor.task_result import CallbackTaskResult
 from unit.campaign_rig import CAMPAIGN, REQUEST, TARGET, Rig
 from unit.list_broker import Clock, ListBroker
 
@@ -154,6 +155,16 @@ def test_at_the_end_the_table_is_the_journals(monkeypatch: pytest.MonkeyPatch) -
     play.succeed()
     assert play.screen.shown[-1].endswith("1 selected = 1 succeeded")
     assert not play.screen.warnings
+
+
+def test_the_table_is_read_without_making_plain_values_of_all_results() -> None:
+    returned = {"table": ["5 selected = 5 succeeded"], "results": [{"name": "desk-0"}]}
+    result = CallbackTaskResult(None, task(COORDINATE), returned, {})
+    callback = CallbackModule()
+    callback._display = screen = Screen()
+    callback.v2_runner_on_ok(result)
+    assert screen.shown == ["\n5 selected = 5 succeeded"]
+    assert "result" not in vars(result), "Ansible's property made them"
 
 
 def test_a_broker_that_comes_back_leaves_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
