@@ -24,6 +24,7 @@ from isolift_agent import installer, process, runner, tasks
 from isolift_agent.events import Installed
 from isolift_agent.memory import Upgrade
 from isolift_agent.wire import LOG_TAIL_LIMIT
+from lab import waiting
 
 WAIT_S = 20.0
 
@@ -37,10 +38,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
     """Wait for a condition, not for ever."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.02)
+    waiting.wait_until(lambda: bool(condition()), what=what, timeout=WAIT_S, every=0.02)
 
 
 def prepared(guest: Guest, script: str) -> Upgrade:
