@@ -32,7 +32,7 @@ REPORTS = ROOT / ".cache" / "reports"
 # ansible-test's word for a test that finds nothing to look at in this collection, such as the one for PowerShell.
 NOT_APPLICABLE = "No tests applicable."
 
-BESIDE_NICENESS = 5
+BESIDE_NICENESS = 10
 """How much stages that run beside the others stand back: those are the longer ones, and their guests have little patience."""
 
 STOP_GRACE = 90.0

@@ -278,7 +278,7 @@ def test_a_guest_that_floods_is_heard_no_more_than_it_should_be(host: ComputeHos
     machine.agent.take()
     flood = machine.control.message(REQUEST, machine.vm, "g.1")
     line = wire.encode_frame(wire.Carry(session="stale", now=0.0, message=flood))
-    machine.agent.send((line + b"rubbish\n") * 20_000)
+    machine.agent.send((line + b"rubbish\n") * 5_000)
     refused = [payload for payload in machine.control.payloads(6) if isinstance(payload, wire.Refused)]
     assert len(refused) == 5
     process = host.run("systemctl show --property MainPID --value isolift-relay.service").strip()

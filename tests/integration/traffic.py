@@ -49,9 +49,8 @@ class Traffic:
     def _write(self, broker: Broker) -> None:
         while not self._over.is_set():
             batch = [Publication(JOURNAL_EXCHANGE, self.stream, self._body()) for _unused in range(_BATCH)]
-            unrouted = broker.publish(
-                batch
-            )  # a RabbitMQ that was killed takes messages before it has found all routes
+            # A RabbitMQ that was killed takes messages before it has found all routes.
+            unrouted = broker.publish(batch)
             self.confirmed += [publication.body for publication in batch if publication not in unrouted]
             self._over.wait(_PAUSE_S)
 
