@@ -409,7 +409,8 @@ class Campaign(Fold):
 
     def _next_try(self, upgrade: Upgrade) -> float:
         upgrade.tries += 1
-        return min(self.patience_s * 2.0 ** (upgrade.tries - 1), max(self.patience_s, RESEND_MOST_S))
+        doublings = min(upgrade.tries - 1, 16)  # so that the power stays a number, however long a VM is silent
+        return min(self.patience_s * 2.0**doublings, max(self.patience_s, RESEND_MOST_S))
 
     def _judged(self, upgrade: Upgrade, now: float, judge: Judge) -> Effect:
         facts: dict[str, Scalar] = dict(upgrade.facts or {})

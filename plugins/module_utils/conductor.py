@@ -30,8 +30,9 @@ PATIENCE_S = 600.0
 FIRST_S = 120.0
 """Seconds that the broker may be away before there ever was a connection; it may have gone since the campaign was begun."""
 
+FIRST_PAUSE_S = 1.0
 PAUSE_MOST_S = 10.0
-"""Most seconds between two tries to connect again."""
+"""Seconds between the first two tries to connect again, which double up to the most."""
 
 
 class Conductor:
@@ -65,7 +66,7 @@ class Conductor:
         self._following = ""
         self._deadline = 0.0
         self._away_since = 0.0
-        self._tries = 0
+        self._pause_s = FIRST_PAUSE_S
 
     def run(self) -> Campaign:
         """Go on until the campaign is closed, and return it.
@@ -108,7 +109,7 @@ class Conductor:
         """The broker does its work again: it has stored a claim, or it serves whoever conducts the campaign. To be read from is not enough."""
         if self._away_since:
             self._say("RabbitMQ is back.")
-        self._away_since, self._tries = 0.0, 0
+        self._away_since, self._pause_s = 0.0, FIRST_PAUSE_S
 
     def _say_if_lost(self, campaign: Campaign) -> None:
         epoch, nonce = self._claimed
@@ -145,5 +146,5 @@ class Conductor:
         patience = PATIENCE_S if self._deadline else FIRST_S
         if now > max(self._deadline, self._away_since + patience):
             raise error
-        time.sleep(min(2.0**self._tries, PAUSE_MOST_S))
-        self._tries += 1
+        time.sleep(self._pause_s)
+        self._pause_s = min(2.0 * self._pause_s, PAUSE_MOST_S)

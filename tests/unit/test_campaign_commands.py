@@ -167,6 +167,15 @@ def test_an_unacknowledged_command_is_sent_again_ever_more_rarely(kind: str) -> 
     assert set(pauses[4:]) == {RESEND_MOST_S}
 
 
+def test_a_vm_that_is_silent_for_days_is_sent_its_start_to_the_end() -> None:
+    deadline = BEGIN + 5 * 86400.0
+    rig = Rig(opened=replace(OPENED, deadline=deadline))
+    while rig.now < deadline - RESEND_MOST_S:
+        last = rig.settle(RESEND_MOST_S)
+    assert kinds(last) == ["start"]
+    assert len(rig.sent) > 1024
+
+
 @pytest.mark.parametrize("state", ["pending", "started", "held", "notified"])
 def test_what_cannot_be_delivered_is_not_sent_again_at_once(state: str) -> None:
     rig = Rig(judge=unless("free_bytes" if state == "held" else "nothing"))

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.campaign_rig import CAMPAIGN, DEADLINE, OPENED, Rig, met, rows, unfit, vm_uuid
+from unit.campaign_rig import BEGIN, CAMPAIGN, DEADLINE, OPENED, Rig, met, rows, unfit, vm_uuid
 from unit.list_broker import Clock, ListBroker
 
 from ansible_collections.isolift.vm.plugins.module_utils import conductor as conducting
@@ -144,3 +145,20 @@ def test_a_broker_that_can_be_read_but_stores_nothing_is_given_up(clock: Clock) 
         Conductor(connect, CAMPAIGN, "host", lambda _o: met, lambda _c: None, said.append).run()
     assert DEADLINE < clock.now < DEADLINE + PATIENCE_S
     assert len(said) == 1 and connections < 1000
+
+
+def test_a_broker_that_is_away_is_tried_until_a_deadline_that_is_a_day_ahead(clock: Clock) -> None:
+    deadline = BEGIN + 86400.0
+    log = log_of(Rig(2, opened=replace(OPENED, deadline=deadline)))
+    connections = 0
+
+    def connect() -> Any:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            raise BrokerLost("refused")
+        return ListBroker(clock, log, stores=False)
+
+    with pytest.raises(BrokerLost, match="refused"):
+        Conductor(connect, CAMPAIGN, "host", lambda _o: met, lambda _c: None, print).run()
+    assert deadline < clock.now < deadline + PATIENCE_S
