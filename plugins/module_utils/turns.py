@@ -66,9 +66,10 @@ class Turns:
             self._numbers.pop(vm, None)
 
     def _follow_place(self, upgrade: Upgrade) -> None:
-        if upgrade.state in (State.CONFIRMED, State.INSTALLING):
+        has_leave = upgrade.permit > 0  # who installs without is no reason for others to wait
+        if has_leave and upgrade.state in (State.CONFIRMED, State.INSTALLING):
             self._places[upgrade.vm] = NEVER
-        elif upgrade.permit and not upgrade.final:
+        elif has_leave and not upgrade.final:
             self._keep(upgrade.vm, upgrade.expires_at)
         else:
             self._places.pop(upgrade.vm, None)

@@ -89,6 +89,14 @@ def test_the_first_that_ask_get_leave_and_the_others_are_told_to_wait() -> None:
     assert rig.state(2) is State.STARTED
 
 
+def test_a_vm_that_installs_without_leave_takes_no_place() -> None:
+    rig = capped(2, at_once=1)
+    rig.agent(Progress("installing"), vm=0)
+    rig.settle()
+    asks(rig, 1)
+    assert given_leave(rig) == [1]
+
+
 def test_who_waits_is_not_asked_every_now_and_then() -> None:
     rig = capped(3)
     asks(rig, 0, 1, 2)
