@@ -26,6 +26,7 @@ from .wire import (
     Result,
     Start,
     Undeliverable,
+    altered,
 )
 
 INELIGIBLE_REASONS = frozenset(
@@ -327,8 +328,8 @@ def _progress(upgrade: Upgrade, payload: Progress, at: float, _target: str) -> b
 def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
     upgrade.release = False
     if upgrade.final:
-        if payload in (upgrade.result, upgrade.late_result):
-            return False  # the same report again
+        if any(_is_same(payload, known) for known in (upgrade.result, upgrade.late_result)):
+            return False
         if upgrade.result is None and payload.outcome == upgrade.state.value:
             upgrade.result = payload  # what the coordinator had decided, in the agent's words
             return True
@@ -339,6 +340,11 @@ def _result(upgrade: Upgrade, payload: Result, at: float, target: str) -> bool:
         reason = reason or upgrade.cancelling or upgrade.reason
     upgrade.result = payload
     return upgrade._end(outcome, stage, reason, at)
+
+
+def _is_same(report: Result, known: Result | None) -> bool:
+    """Whether it is the same report again. What an agent repeats later comes without the log, which it does not keep."""
+    return known is not None and altered(report, log_tail="") == altered(known, log_tail="")
 
 
 _RELEASING = (State.CANCELLED, State.TIMED_OUT, State.INTERRUPTED, State.FAILED)
