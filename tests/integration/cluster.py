@@ -42,7 +42,7 @@ class Cluster:
         addresses = ",".join(self.hosts[name].address for name in names or NAMES)
         return BrokerOptions(addresses, 5672, "isolift", user, PASSWORD)
 
-    def deploy(self, partition_handling: str = "") -> None:
+    def deploy(self, partition_handling: str = "", cookie: str = "integration-tests-secret") -> None:
         """Have the roles put RabbitMQ on all hosts, as one cluster, and the relay on the last.
 
         :raise AssertionError: the play failed.
@@ -54,7 +54,7 @@ class Cluster:
         )
         variables = {
             "broker_cluster_nodes": NAMES,
-            "broker_erlang_cookie": "integration-tests-secret",
+            "broker_erlang_cookie": cookie,
             "broker_controller_password": PASSWORD,
             "broker_relay_password": PASSWORD,
             "compute_relay_broker_host": self.options().host,

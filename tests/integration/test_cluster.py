@@ -153,13 +153,16 @@ def test_a_host_that_takes_the_place_of_another_gets_the_streams_unless_it_has_q
     with Broker(cluster.options()) as broker:
         broker.publish(records)
     late = cluster.hosts[NAMES[1]]
-    late.run("systemctl stop rabbitmq-server.service && rm -r /var/lib/rabbitmq/mnesia/*", timeout=120)
-    cluster.hosts[NAMES[0]].run(f"rabbitmqctl forget_cluster_node rabbit@{late.name}", timeout=120)
     late.run(
-        "systemctl start rabbitmq-server.service && rabbitmqctl import_definitions",
-        stdin=OWN_QUEUE,
+        "systemctl stop rabbitmq-server.service && rm -r /var/lib/rabbitmq/mnesia/* && systemctl start rabbitmq-server.service",
         timeout=120,
     )
+    with pytest.raises(
+        AssertionError, match='Say "rabbitmqctl forget_cluster_node rabbit@rabbit2" on rabbit1'
+    ):
+        cluster.deploy()
+    cluster.hosts[NAMES[0]].run(f"rabbitmqctl forget_cluster_node rabbit@{late.name}", timeout=120)
+    late.run("rabbitmqctl import_definitions", stdin=OWN_QUEUE)
     with pytest.raises(AssertionError, match="rabbit2 would lose its queues and streams by joining"):
         cluster.deploy()
     late.run("rabbitmqctl delete_vhost own")
@@ -167,6 +170,15 @@ def test_a_host_that_takes_the_place_of_another_gets_the_streams_unless_it_has_q
     cluster.wait_until_whole()
     for log in logs(cluster, stream, len(records)):
         assert log == [record.body for record in records]
+
+
+def test_the_secret_of_the_nodes_can_be_changed(cluster: Cluster, stream: str) -> None:
+    record = Publication(JOURNAL_EXCHANGE, stream, b"before")
+    with Broker(cluster.options()) as broker:
+        broker.publish([record])
+    cluster.deploy(cookie="another-secret-of-the-tests")
+    cluster.wait_until_whole()
+    assert logs(cluster, stream, 1) == [[b"before"]] * len(NAMES)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["the_minority_pauses", "the_cut_is_ignored"])
