@@ -10,7 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-TASKS = Path(__file__).resolve().parents[2] / "roles/guest_agent/tasks/configure.yml"
+import pytest
+
+ROLE = Path(__file__).resolve().parents[2] / "roles/guest_agent"
+TASKS = ROLE / "tasks/configure.yml"
 PLAY = """\
 - hosts: localhost
   gather_facts: false
@@ -26,6 +29,22 @@ PLAY = """\
 """
 
 
+PREFLIGHT = """\
+- hosts: localhost
+  gather_facts: false
+  vars_files: [{role}/defaults/main.yml, {role}/vars/main.yml]
+  tasks:
+    - ansible.builtin.import_tasks: {role}/tasks/preflight.yml
+"""
+
+
+def run_play(play: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Play it on this machine."""
+    ansible = str(Path(sys.executable).parent / "ansible-playbook")
+    command = [ansible, "-i", "localhost,", "-c", "local", str(play), *options]
+    return subprocess.run(command, cwd=play.parent, capture_output=True, text=True, timeout=60, check=False)
+
+
 def configure(root: Path, *keys: str, check: bool = False) -> None:
     """Run the role's tasks with these public keys; the guest's /etc is in ``root``."""
     for key in keys:
@@ -37,9 +56,7 @@ def configure(root: Path, *keys: str, check: bool = False) -> None:
     play.write_text(
         PLAY.format(python=sys.executable, keys=json.dumps([str(root / key) for key in keys]), tasks=tasks)
     )
-    ansible = str(Path(sys.executable).parent / "ansible-playbook")
-    command = [ansible, "-i", "localhost,", "-c", "local", str(play), *(["--check"] if check else [])]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    done = run_play(play, *(["--check"] if check else []))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -59,3 +76,15 @@ def test_key_that_is_no_longer_listed_is_removed_even_if_the_directory_is_put_ri
 def test_check_mode_on_a_new_guest(tmp_path: Path) -> None:
     configure(tmp_path, "new.pem", check=True)
     assert not (tmp_path / "etc/isolift").exists()
+
+
+@pytest.mark.parametrize("name", ["guest_agent_media", "guest_agent_prompt", "guest_agent_public_keys"])
+def test_text_instead_of_a_list_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    play = tmp_path / "play.yml"
+    play.write_text(PREFLIGHT.format(role=ROLE))
+    variables = {"guest_agent_public_keys": [], name: "/usr/bin/ask"}
+    done = run_play(play, "--extra-vars", json.dumps(variables))
+    assert done.returncode == 2
+    assert f'{name} is the text "/usr/bin/ask", but must be a list: ["/usr/bin/ask"]' in done.stdout.replace(
+        '\\"', '"'
+    )
