@@ -1,19 +1,21 @@
 # Copyright: (c) 2026, the isolift.vm authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Campaigns whose compute nodes are not all alike: one is gone, has the ISO on its storage, or only VMs that another campaign has."""
+"""Campaigns whose compute nodes are not all alike: one is gone, has the ISO on its storage, or only VMs that another
+campaign has; or none has its libvirt at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from e2e import actors, inventories
 
-from lab import campaigns, inside, paths, plays
-from lab.cast import CELLS, Guest
+from lab import campaigns, inside, paths, plays, ssh
+from lab.cast import CELLS, Guest, node_of
 from lab.waiting import wait_until
 
 ON_SECOND, ON_FIRST = CELLS[:2]
@@ -69,3 +71,36 @@ def test_an_iso_on_the_storage_of_nodes_that_have_vms_of_the_campaign_is_taken_f
         node2={"upgrade_iso_on_nodes": str(paths.on_node(shared_iso))},
     )
     upgraded(ON_SECOND, inventory)
+
+
+@contextmanager
+def without_libvirt(nodes: Sequence[str]) -> Iterator[None]:
+    """libvirt is away on these nodes; their domains run on."""
+    for node in nodes:
+        ssh.run_on(node_of(node), "systemctl stop libvirtd.service 'libvirtd*.socket'")
+    try:
+        yield
+    finally:
+        for node in nodes:
+            ssh.run_on(node_of(node), "systemctl start libvirtd-tcp.socket libvirtd.service")
+
+
+@pytest.mark.deep
+def test_discs_that_no_node_can_eject_are_named_beside_the_results() -> None:
+    both = [ON_FIRST, ON_SECOND]
+    for guest in both:
+        inside.set_back(guest.node, guest.name)
+        inside.set_prompt(guest.node, guest.name, inside.NO_ANSWER)
+    run = actors.begin("deaf", both, 300)
+    for guest in both:
+        inside.await_state(guest.node, guest.name, "asking")
+    with without_libvirt([guest.node for guest in both]):
+        for guest in both:
+            inside.answer(guest.node, guest.name, "decline")
+        run.finish(plays.SOME_FAILED)
+    assert "2 selected = 2 declined" in run.output
+    assert "was not asked to eject" in run.output
+    assert "The discs could not be ejected on node1, node2." in run.output
+    assert run.campaign_id() in actors.discs()
+    plays.require(plays.ansible("playbooks/cleanup.yml"), "cleaning up")
+    assert actors.discs() == ""
