@@ -151,6 +151,46 @@ def test_a_domain_that_has_another_ones_uuid_for_a_name_is_not_taken_for_it(doma
     run(story())
 
 
+def test_a_domain_that_starts_while_the_others_are_listed_is_followed(
+    domains: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "0b6d2f0c-3c6e-4b9c-9d5e-6a1c9d0f4e22"
+    xml = """<domain><devices><channel type='unix'><source path='/agent'/>
+        <target type='virtio' name='org.isolift.agent.0'/></channel></devices></domain>"""
+    running = {uuid: Domain(uuid, uuid, xml) for uuid in (VM, other)}
+    heard: list[Any] = []
+
+    class Starting(Connection):
+        def domainEventRegisterAny(self, *arguments: Any) -> None:
+            heard.append(arguments[2])
+
+        def lookupByUUIDString(self, uuid: str) -> Domain:
+            return running[uuid]
+
+        def listAllDomains(self) -> list[Domain]:
+            heard[0](self, running[other], 2, 0, None)
+            return [running[VM]]
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    async def story() -> None:
+        connection = Starting(running[VM])
+        monkeypatch.setattr(Hypervisor, "open", lambda _uri, media_dir: Hypervisor(connection, media_dir))
+        ups: list[DomainUp] = []
+        followed = domains.Domains("test", "/var/lib/isolift/media", domains.Listener(ups.append, nobody))
+        task = asyncio.ensure_future(followed.run())
+        while len(ups) < 2 and not task.done():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        followed.close()
+        assert {up.vm for up in ups} == {VM, other}
+
+    run(story())
+
+
 def test_a_libvirt_that_hangs_is_noticed(domains: ModuleType) -> None:
     async def story() -> None:
         connection = Connection(Domain("desk", VM, "<domain/>"))

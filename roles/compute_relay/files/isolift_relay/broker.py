@@ -23,6 +23,7 @@ from . import topology, wire
 from .coalescing import Coalescing
 from .config import BrokerConfig, ConfigError
 from .events import Outcome
+from .waiting import within
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
@@ -137,7 +138,7 @@ class Broker:
         queue = topology.relay_queue(self._node, f"{self._run_name}-{self._sessions}")
         session = _Session(queue, self._listener)
         try:
-            await asyncio.wait_for(session.open(self._parameters(host), self._prefetch), OPEN_TIMEOUT_S)
+            await within(OPEN_TIMEOUT_S, session.open(self._parameters(host), self._prefetch))
             _log.info("connected to the broker at %s:%d", host, self._config.port)
             self._session = session
             self._listener.up()

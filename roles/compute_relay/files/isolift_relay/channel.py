@@ -15,6 +15,7 @@ import logging
 from typing import Callable, NamedTuple
 
 from .rates import Bucket
+from .waiting import within
 from .wire import FRAME_LIMIT
 
 CONNECT_TIMEOUT_S = 5.0
@@ -133,7 +134,7 @@ class Channel:
         closed: asyncio.Future[None] = self._loop.create_future()
         connecting = self._loop.create_unix_connection(lambda: _Socket(self, closed), self._path)
         try:
-            await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+            await within(CONNECT_TIMEOUT_S, connecting)
         except (OSError, asyncio.TimeoutError) as error:
             _log.debug("%s: %r", self._path, error)
         return None if self._transport is None else closed

@@ -115,7 +115,7 @@ class Domains:
             found = await self._call(hypervisor.connection.listAllDomains)
             self._hypervisor = hypervisor
             _log.info("connected to libvirt at %s, %d domains", self._uri, len(found))
-            self._stale = {domain.UUIDString() for domain in found} | self._up
+            self._stale |= {domain.UUIDString() for domain in found} | self._up
             self._wake.set()
             await self._watch(hypervisor)
         except libvirt.libvirtError as error:
