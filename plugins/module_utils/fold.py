@@ -122,7 +122,8 @@ class Fold:
     def _apply_claim(self, payload: Claim, message: Message) -> None:
         if message.epoch <= self.epoch:
             return
-        self._starts_from = self._claimed_at + self.patience_s if self.epoch else 0.0
+        before = min(self._claimed_at, message.created_at)  # by a clock that may have been ahead
+        self._starts_from = before + self.patience_s if self.epoch else 0.0
         self.epoch, self.claimed_by, self._claimed_at = message.epoch, payload.nonce, message.created_at
         self.claimed_on = payload.host
         self._new_claim()

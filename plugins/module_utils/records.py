@@ -117,7 +117,7 @@ class Notified(Payload):
 
     TYPE = "notified"
     nonce: str = field(metadata=text(64))
-    permit: int = field(metadata=integer(1, 1_000_000))
+    permit: int = field(metadata=integer(1, 2**53))
     expires_at: float = field(metadata=number())
 
 

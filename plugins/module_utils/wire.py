@@ -201,7 +201,7 @@ class Notification(Payload):
     """The permit: leave to install until ``expires_at``. ``permit`` counts the permits of one upgrade from 1."""
 
     TYPE = "notification"
-    permit: int = field(metadata=integer(1, 1_000_000))
+    permit: int = field(metadata=integer(1, 2**53))
     expires_at: float = field(metadata=number())
     nonce: str = field(default="", metadata=text(64))
 
@@ -233,7 +233,7 @@ class Confirmation(Payload):
     """The answer to a permit: ``confirm`` or ``decline``; ``by`` says who gave it (``user`` or ``policy``)."""
 
     TYPE = "confirmation"
-    permit: int = field(metadata=integer(1, 1_000_000))
+    permit: int = field(metadata=integer(1, 2**53))
     answer: str = field(metadata=text(16))
     by: str = field(default="", metadata=text(64))
 

@@ -309,7 +309,9 @@ def test_the_first_outcome_stays_and_a_later_result_is_kept_beside_it() -> None:
     assert rig.campaign.counts() == {"timed_out": 1}
 
 
-@pytest.mark.parametrize("outcome", [SUCCEEDED, Result("failed", stage="install", code="exit_code", exit_code=1)])
+@pytest.mark.parametrize(
+    "outcome", [SUCCEEDED, Result("failed", stage="install", code="exit_code", exit_code=1)]
+)
 def test_a_result_that_is_repeated_without_its_log_is_no_other_outcome(outcome: Result) -> None:
     rig = Rig()
     notified(rig)

@@ -35,6 +35,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.campaign import (
 )
 from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S
 from ansible_collections.isolift.vm.plugins.module_utils.records import (
+    RECORDS,
     Notified,
 )
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
@@ -51,6 +52,8 @@ from ansible_collections.isolift.vm.plugins.module_utils.wire import (
     Result,
     Start,
     Undeliverable,
+    decode,
+    encode,
 )
 
 # Permits.
@@ -165,6 +168,16 @@ def test_an_unacknowledged_command_is_sent_again_ever_more_rarely(kind: str) -> 
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert pauses[:3] == ([40.0, 80.0, 160.0] if kind == "notification" else [20.0, 40.0, 80.0])
     assert set(pauses[4:]) == {RESEND_MOST_S}
+
+
+def test_a_guest_that_asks_for_ever_costs_only_its_own_upgrade() -> None:
+    rig = Rig()
+    notified(rig)
+    rig.upgrade().permit = 1_000_000
+    rig.agent(REQUEST)
+    (permit,) = rig.settle()
+    assert isinstance(permit.payload, Notification) and permit.payload.permit == 1_000_001
+    assert decode(encode(permit), RECORDS) == permit
 
 
 def test_a_vm_that_is_silent_for_days_is_sent_its_start_to_the_end() -> None:

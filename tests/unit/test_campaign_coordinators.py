@@ -181,6 +181,16 @@ def test_a_coordinator_that_follows_closely_leaves_the_first_starts_their_time()
     assert kinds(rig.settle(PATIENCE_S - 3.0)) == ["start"]
 
 
+def test_a_claim_by_a_clock_that_was_ahead_does_not_hold_the_starts_back() -> None:
+    rig = Rig()
+    rig.settle()
+    rig.now += 3000.0
+    rig.resume("nonce-2")
+    rig.now -= 2999.0
+    rig.resume("nonce-3")
+    assert kinds(rig.settle(PATIENCE_S)) == ["start"]
+
+
 def test_a_decision_that_died_with_its_coordinator_is_made_again() -> None:
     rig = Rig()
     requested(rig)
