@@ -115,7 +115,7 @@ class Facts:
 Kind = Text | Integer | Number | Flag | Rows | Facts
 
 COUNTER = Integer(0, 2**63 - 1)
-PERMIT = Integer(1, 1_000_000)
+PERMIT = Integer(1, 2**53)
 
 ENVELOPE: dict[str, Kind] = {
     "message_id": Text(96),
