@@ -332,6 +332,60 @@ def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
         store.keep(Core(store.memory).memory)
 
 
+@pytest.mark.parametrize(("code", "times"), [(errno.EIO, 1), (errno.EROFS, 99)])
+def test_journal_that_cannot_be_synced_at_the_start_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, times: int
+) -> None:
+    core = begun(tmp_path)
+    failures = fail_syncs(monkeypatch, code, times)
+    again = Store(tmp_path)
+    assert failures
+    assert again.memory == core.memory
+    assert not set_aside(tmp_path)
+
+
+def test_journal_that_cannot_be_made_safe_at_the_start_is_kept_and_ends_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = begun(tmp_path)
+    with monkeypatch.context() as disk:
+        fail_syncs(disk, errno.EIO, 99)
+        with pytest.raises(JournalError, match="cannot read"):
+            Store(tmp_path)
+    assert Store(tmp_path).memory == core.memory
+    assert not set_aside(tmp_path)
+
+
+def begun(directory: Path) -> Core:
+    """An agent whose journal knows of an upgrade, and which is gone."""
+    store = Store(directory)
+    core = Core(store.memory)
+    core.welcome()
+    core.command(START)
+    store.keep(core.memory)
+    store.close()
+    return core
+
+
+def fail_syncs(monkeypatch: pytest.MonkeyPatch, code: int, times: int) -> list[int]:
+    """The next so many files cannot be synced; those that were tried."""
+    tried: list[int] = []
+    sync = os.fsync
+
+    def failing(file: int) -> None:
+        tried.append(file)
+        if len(tried) <= times:
+            raise OSError(code, os.strerror(code))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    return tried
+
+
+def set_aside(directory: Path) -> list[Path]:
+    return list(directory.glob("journal.jsonl.*"))
+
+
 def test_read_only_disk_still_tells_what_it_holds(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     core = Core(store.memory)

@@ -55,13 +55,13 @@ def _config(path: Path | None) -> Config:
 def _run(config: Config) -> int:
     from .agent import Agent
     from .channel import opener
-    from .journal import JournalInUse
+    from .journal import JournalError, JournalInUse
     from .store import Store
 
     try:
         store = Store(config.state_dir)
         agent = Agent(config, store, opener(str(config.port)))
-    except (JournalInUse, OSError) as error:
+    except (JournalError, JournalInUse, OSError) as error:
         print(f"isolift-agent: {error}", file=sys.stderr)
         return 2
     signal.set_wakeup_fd(agent.wakeup, warn_on_full_buffer=False)

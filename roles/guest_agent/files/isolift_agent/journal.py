@@ -10,6 +10,7 @@ that the disk lost what it had promised: the file is set aside and nothing in it
 from __future__ import annotations
 
 import binascii
+import errno
 import fcntl
 import json
 import os
@@ -56,7 +57,7 @@ class Journal:
 
         :raises JournalInUse: another process has it.
         :raises JournalCorrupt: a line is bad; see `renew`.
-        :raises JournalError: the file cannot be read.
+        :raises JournalError: the file cannot be read at present, or is not safe.
         """
         try:
             self._take()
@@ -109,13 +110,25 @@ class Journal:
         data = b""
         try:
             if self.path.exists():
-                _sync(self.path, 0)
                 data = self.path.read_bytes()
+                self._make_safe(data)
         except OSError as error:
             raise JournalError(f"cannot read {self.path}: {error.strerror}") from error
         records, self.count, self._size = _read(data)
         self._replaced = False
         return records
+
+    def _make_safe(self, data: bytes) -> None:
+        """``data`` was read from the file. Linux tells the next who syncs a file that writing it back failed, and forgets what it could
+        not write: it is written again.
+
+        :raises OSError: it is not safe.
+        """
+        try:
+            _sync(self.path, 0)
+        except OSError as error:
+            if error.errno != errno.EROFS:  # a disk that became read-only can be read all the same
+                write_file(self.path, data)
 
     def _take(self) -> None:
         """Make sure that the directory is there and nobody else writes in it."""

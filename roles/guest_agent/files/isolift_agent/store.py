@@ -21,7 +21,11 @@ def fresh_generation() -> str:
 
 
 class Store:
-    """What the agent knows. ``memory`` may be ahead of the disk only after `keep_unrecorded`."""
+    """What the agent knows. ``memory`` may be ahead of the disk only after `keep_unrecorded`.
+
+    :raises JournalError: there is a journal and it cannot be read at present.
+    :raises JournalInUse: another agent has it.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._journal = Journal(directory)
@@ -67,7 +71,10 @@ class Store:
         self._journal.close()
 
     def _load(self) -> Memory:
-        """The memory of the journal, or an empty one of a new generation."""
+        """The memory of the journal, or an empty one of a new generation if there is none or it is damaged.
+
+        :raises JournalError: there is one and it cannot be read at present. What it holds may be an installation that was begun.
+        """
         try:
             records = self._journal.open()
             if records:
@@ -75,8 +82,9 @@ class Store:
                 return self._recorded
         except (JournalCorrupt, BadRecords) as error:
             log.error(f"the journal is damaged and begins anew: {error}")
-        except JournalError as error:
-            log.error(str(error))
+        except JournalError:
+            self.close()
+            raise
         memory = Memory(generation=fresh_generation())
         try:
             self.keep(memory)
