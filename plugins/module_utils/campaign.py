@@ -409,7 +409,7 @@ class Campaign(Fold):
 
     def _next_try(self, upgrade: Upgrade) -> float:
         upgrade.tries += 1
-        doublings = min(upgrade.tries - 1, 16)  # so that the power stays a number, however long a VM is silent
+        doublings = min(upgrade.tries - 1, 16)  # the power stays a number, however long a VM is silent
         return min(self.patience_s * 2.0**doublings, max(self.patience_s, RESEND_MOST_S))
 
     def _judged(self, upgrade: Upgrade, now: float, judge: Judge) -> Effect:
