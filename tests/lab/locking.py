@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import LabError
+from .waiting import wait_until
 
 
 @contextlib.contextmanager
@@ -21,14 +20,14 @@ def locked(path: Path, *, timeout: float = 600.0) -> Iterator[None]:
     :raise LabError: another process held it for longer than ``timeout`` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + timeout
     with path.open("w") as handle:
-        while True:
+
+        def is_ours() -> bool:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise LabError(f"another lab command has held {path} for {timeout:.0f} s") from error
-                time.sleep(0.2)
+            except BlockingIOError:
+                return False
+            return True
+
+        wait_until(is_ours, what=f"another lab command to let go of {path}", timeout=timeout, every=0.2)
         yield

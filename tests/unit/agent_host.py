@@ -34,6 +34,7 @@ from isolift_agent.wire import (
     decode_frame,
     encode_frame,
 )
+from lab.waiting import wait_until
 
 WAIT_S = 20.0
 DEADLINE_S = 600.0
@@ -225,11 +226,12 @@ class RunningAgent:
         return [*self._program, *arguments, "--config", str(self.config)]
 
     def _wait_until_up(self) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while True:
+        def answers() -> bool:
             try:
                 ask(self._guest.config.control_socket, "status")
-                return
             except ControlError:
-                assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.02)
+                assert self.process.poll() is None, self.log.read_text()
+                return False
+            return True
+
+        wait_until(answers, what="the agent to answer", timeout=WAIT_S, every=0.02)

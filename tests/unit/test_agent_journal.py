@@ -79,6 +79,36 @@ def fill(directory: Path) -> Path:
     return ballast
 
 
+def begun(directory: Path) -> Core:
+    """An agent whose journal knows of an upgrade, and which is gone."""
+    store = Store(directory)
+    core = Core(store.memory)
+    core.welcome()
+    core.command(START)
+    store.keep(core.memory)
+    store.close()
+    return core
+
+
+def fail_syncs(monkeypatch: pytest.MonkeyPatch, code: int, times: int) -> list[int]:
+    """The next so many files cannot be synced; those that were tried."""
+    tried: list[int] = []
+    sync = os.fsync
+
+    def failing(file: int) -> None:
+        tried.append(file)
+        if len(tried) <= times:
+            raise OSError(code, os.strerror(code))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    return tried
+
+
+def set_aside(directory: Path) -> list[Path]:
+    return list(directory.glob("journal.jsonl.*"))
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     written(tmp_path / "new", {"a": 1}, {"b": "zwei"})
     assert read(tmp_path / "new") == [{"a": 1}, {"b": "zwei"}]
@@ -356,43 +386,8 @@ def test_journal_that_cannot_be_made_safe_at_the_start_is_kept_and_ends_the_agen
     assert not set_aside(tmp_path)
 
 
-def begun(directory: Path) -> Core:
-    """An agent whose journal knows of an upgrade, and which is gone."""
-    store = Store(directory)
-    core = Core(store.memory)
-    core.welcome()
-    core.command(START)
-    store.keep(core.memory)
-    store.close()
-    return core
-
-
-def fail_syncs(monkeypatch: pytest.MonkeyPatch, code: int, times: int) -> list[int]:
-    """The next so many files cannot be synced; those that were tried."""
-    tried: list[int] = []
-    sync = os.fsync
-
-    def failing(file: int) -> None:
-        tried.append(file)
-        if len(tried) <= times:
-            raise OSError(code, os.strerror(code))
-        sync(file)
-
-    monkeypatch.setattr(os, "fsync", failing)
-    return tried
-
-
-def set_aside(directory: Path) -> list[Path]:
-    return list(directory.glob("journal.jsonl.*"))
-
-
 def test_read_only_disk_still_tells_what_it_holds(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state")
-    core = Core(store.memory)
-    core.welcome()
-    core.command(START)
-    store.keep(core.memory)
-    store.close()
+    core = begun(tmp_path / "state")
     bound = tmp_path / "bound"
     bound.mkdir()
     subprocess.run(["mount", "--bind", str(tmp_path / "state"), str(bound)], check=True, timeout=10)
