@@ -134,20 +134,21 @@ class Journals:
         return any(decode(body, RECORDS).campaign_id == campaign for body in broker.campaigns())
 
 
+def connected(options: BrokerOptions) -> pika.BlockingConnection:
+    """A connection of the test's own."""
+    credentials = pika.PlainCredentials(options.username, options.password)
+    return pika.BlockingConnection(
+        pika.ConnectionParameters(options.host, options.port, options.vhost, credentials)
+    )
+
+
 class Relay:
     """The relay of some VMs, as far as the broker sees one: a queue, and reports into journals."""
 
     def __init__(self, options: BrokerOptions, campaign: str, vms: list[str]) -> None:
         self._campaign = campaign
         self._sequence = 0
-        self._connection = pika.BlockingConnection(
-            pika.ConnectionParameters(
-                options.host,
-                options.port,
-                options.vhost,
-                pika.PlainCredentials(options.username, options.password),
-            )
-        )
+        self._connection = connected(options)
         self._channel = self._connection.channel()
         self._queue = f"isolift.relay.tests.{uuid.uuid4()}"
         self._channel.queue_declare(self._queue, exclusive=True, auto_delete=True)

@@ -18,6 +18,7 @@ from lab.waiting import wait_until
 
 from .cheap_domain import CheapDomain
 from .compute_host import ComputeHost
+from .journals import connected
 from .scripted_agent import ScriptedAgent
 
 MEDIA = "/var/lib/isolift/media"
@@ -70,6 +71,16 @@ class Control:
         """What the relay reported."""
         with Broker(self.options) as broker:
             return [wire.decode(record) for record in broker.read_all(topology.journal(self.campaign))]
+
+    @contextmanager
+    def without_route(self) -> Iterator[None]:
+        """The broker has the journal, but finds no way into it."""
+        name = topology.journal(self.campaign)
+        with connected(self.options) as connection:
+            channel = connection.channel()
+            channel.queue_unbind(name, topology.JOURNAL_EXCHANGE, name)
+            yield
+            channel.queue_bind(name, topology.JOURNAL_EXCHANGE, name)
 
     def payloads(self, count: int) -> list[wire.Payload]:
         """The first ``count`` reports, waited for."""

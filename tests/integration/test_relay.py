@@ -130,6 +130,16 @@ def test_a_report_for_a_campaign_that_is_gone_is_refused_for_good(
     assert machine.agent.report(message).refused == "unknown_campaign"
 
 
+def test_a_report_that_the_broker_finds_no_route_for_is_asked_for_again(machine: Machine) -> None:
+    machine.begin()
+    report = replace(machine.control.message(RESULT, machine.vm, "g.1"), vm="")
+    with machine.control.without_route():
+        machine.agent.say(wire.Carry(session=machine.agent.session, now=0.0, message=report))
+        assert machine.agent.hear() == wire.Knock()
+    assert machine.agent.report(report).refused == ""
+    assert [record.message_id for record in machine.control.journal()] == ["g.1"]
+
+
 # Discs
 
 

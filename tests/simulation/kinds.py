@@ -120,8 +120,8 @@ TRANSIENT = frozenset(
 _OFFSETS = {Kind.CLOCK_WRONG, Kind.CLOCK_STEP, Kind.HOST_SKEW}
 """Their seconds are by how much a clock is wrong."""
 
-ROUTELESS_MOST_S = 50.0
-"""Most seconds that a broker takes to find its routes; relays count on it that it has them after `Limits.routes_s`."""
+ROUTELESS_MOST_S = 300.0
+"""Most seconds that a broker takes to find its routes."""
 
 
 @dataclass(frozen=True)

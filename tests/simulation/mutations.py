@@ -23,8 +23,9 @@ from isolift_agent.memory import Memory, Upgrade
 from isolift_agent.step import Step
 from isolift_agent.wire import Message as AgentMessage
 from isolift_relay import wire
-from isolift_relay.desk import Desk
+from isolift_relay.desk import ReportSent
 from isolift_relay.drives import Drives
+from isolift_relay.events import Outcome
 from isolift_relay.media import NO_DISC, DomainMedia
 from isolift_relay.reports import Reports
 from isolift_relay.sessions import Vm
@@ -124,9 +125,14 @@ def journal_without_fsync() -> Iterator[None]:
 
 
 @contextmanager
-def routes_trusted_at_once() -> Iterator[None]:
-    """The relay takes a journal for gone that a broker has no route to which has just been started."""
-    with patch.object(Desk, "trusts_routes", True):
+def refused_for_good() -> Iterator[None]:
+    """The relay tells the agent that a report will never be taken which the broker only refused for now."""
+    original = Reports.settled
+
+    def for_good(self: Reports, sent: ReportSent, outcome: Outcome) -> None:
+        original(self, sent, Outcome.GONE if outcome is Outcome.REFUSED else outcome)
+
+    with patch.object(Reports, "settled", for_good):
         yield
 
 
@@ -187,7 +193,7 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "permit without end": permit_without_end,
     "result before journal": result_before_journal,
     "journal without fsync": journal_without_fsync,
-    "routes trusted at once": routes_trusted_at_once,
+    "refused for good": refused_for_good,
     "foreign disc replaced": foreign_disc_replaced,
     "disc left in the drive": disc_left_in_the_drive,
     "clock of the guest": clock_of_the_guest,

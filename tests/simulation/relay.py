@@ -18,7 +18,7 @@ from isolift_relay.media import Reason
 from isolift_relay.rates import Limits
 from isolift_relay.topology import node_key
 from isolift_relay.wire import FRAME_LIMIT
-from simulation.broker import Broker, Connection
+from simulation.broker import REFUSED, UNROUTABLE, Broker, Connection
 from simulation.domain import Domain
 from simulation.ground import Action, Ground, Process
 from simulation.invariants import Invariants
@@ -191,8 +191,8 @@ class RelayProcess(Process):
     # The broker
 
     def answered(self, token: int, outcome: str) -> None:
-        """The broker's word on a publication."""
-        self.handle(events.Published(token, events.Outcome(outcome)))
+        """The broker's word on a publication. It has the streams that it finds no route to, and says so when it is asked."""
+        self.handle(events.Published(token, events.Outcome(REFUSED if outcome == UNROUTABLE else outcome)))
 
     def delivered(self, tag: int, body: bytes) -> None:
         """A command from the queue."""

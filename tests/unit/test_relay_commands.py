@@ -76,7 +76,7 @@ def test_without_a_session_a_command_is_undeliverable(node: Node) -> None:
     [answer] = node.commands(START).journaled()
     assert isinstance(answer.payload, wire.Undeliverable) and answer.payload.reason == "no_agent"
     assert node.of(InsertMedium) == []
-    assert node.broker_answers(Outcome.UNROUTABLE).effects == [AckDelivery(1)]
+    assert node.broker_answers(Outcome.GONE).effects == [AckDelivery(1)]
 
 
 def test_a_permit_that_ran_out_by_the_hosts_clock_is_not_handed_over(session: Node) -> None:

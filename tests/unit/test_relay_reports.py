@@ -66,29 +66,12 @@ def test_a_report_is_stamped_published_and_acknowledged_after_the_confirm(sessio
     assert session.frames() == [wire.Ack(session=session.session, message_id="g.1")]
 
 
-def test_a_broker_that_just_came_up_may_not_know_its_campaigns_yet(session: Node) -> None:
-    """RabbitMQ that was killed takes messages before it has found the ways to its streams: the agent says it again."""
-    session.now += Limits().routes_s - 1.0
-    session.reports(RESULT).broker_answers(Outcome.UNROUTABLE)
-    assert session.frames() == [wire.Knock()]
-    session.opens().reports(RESULT).broker_answers()
-    assert session.frames() == [wire.Ack(session=session.session, message_id="g.1")]
-
-
-def test_a_report_of_a_campaign_that_the_broker_does_not_know_is_refused(session: Node) -> None:
-    session.now += Limits().routes_s
-    session.reports(RESULT).broker_answers(Outcome.UNROUTABLE)
+def test_a_report_of_a_campaign_that_is_gone_is_refused(session: Node) -> None:
+    session.reports(RESULT).broker_answers(Outcome.GONE)
     assert session.frames() == [
         wire.Ack(session=session.session, message_id="g.1", refused="unknown_campaign")
     ]
     assert session.the(EjectMedium).campaign_id == CAMPAIGN  # the disc is of no use any more
-
-
-def test_a_host_clock_that_is_set_forward_makes_no_broker_older(session: Node) -> None:
-    session.now += 10
-    session.stepped = 3600.0
-    session.opens().reports(RESULT).broker_answers(Outcome.UNROUTABLE)
-    assert session.frames() == [wire.Knock()]
 
 
 def test_a_report_that_the_broker_refused_is_asked_for_again(session: Node) -> None:

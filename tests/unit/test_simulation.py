@@ -85,7 +85,7 @@ BROKEN = [
     ("double install on restart", (3, 19, 22, 33, 36, 41, 44, 50), "one install"),
     ("permit without end", (26, 29, 40), "permits end"),
     ("result before journal", (1219, 1443, 2687, 2914), "one install"),
-    ("routes trusted at once", (25, 85, 93), "no report lost"),
+    ("refused for good", (25, 85, 93), "no report lost"),
     ("foreign disc replaced", (1, 9, 20), "discs"),
     ("disc left in the drive", (0, 1, 2), "discs"),
     ("clock of the guest", (171, 750, 1034, 1059), "permits end"),

@@ -13,7 +13,8 @@ import itertools
 import logging
 import ssl
 from collections import OrderedDict
-from typing import Any, Callable, NamedTuple
+from functools import partial
+from typing import Any, Callable, Iterable, NamedTuple
 
 import pika
 import pika.exceptions
@@ -23,6 +24,7 @@ from . import topology, wire
 from .coalescing import Coalescing
 from .config import BrokerConfig, ConfigError
 from .events import Outcome
+from .rates import Bucket
 from .waiting import within
 
 FIRST_PAUSE_S = 0.5
@@ -37,6 +39,10 @@ not notice meanwhile that a session ended, so new ones would only add to its sho
 CONFIRM_LIMIT_S = 15.0
 """Seconds after which a confirm is missed, and after as many again the session is given up: a broker that was killed may have taken
 messages for a stream that it had not found yet, and owe for them for ever."""
+
+QUESTIONS_PER_S = 0.1
+QUESTIONS_BURST = 10.0
+"""How often RabbitMQ is asked whether there is a stream: a guest can name campaigns that never were, and RabbitMQ logs each question."""
 
 OWED_LIMIT = 10_000
 """Most answers that the broker may owe before nothing more is announced."""
@@ -237,7 +243,9 @@ class _Session:
         self._published = 0
         self._unconfirmed: OrderedDict[int, tuple[int, ...]] = OrderedDict()  # delivery tag: tokens
         self._bundles: dict[tuple[str, str], _Bundle] = {}
-        self._returned: set[int] = set()
+        self._returned: dict[int, str] = {}  # first token: the stream that no route leads to
+        self._sought: dict[str, list[int]] = {}  # the stream that was asked for: tokens that wait
+        self._questions = Bucket(QUESTIONS_PER_S, QUESTIONS_BURST)
         self._deliveries = Deliveries()
         self._blocked = False
 
@@ -276,13 +284,13 @@ class _Session:
 
         :raises SessionLost: always.
         """
-        missed = None
+        missed: set[tuple[str, int]] = set()
         while not self._lost.done():
             await asyncio.wait({self._lost}, timeout=CONFIRM_LIMIT_S)
-            oldest = None if self._blocked else next(iter(self._unconfirmed), None)
-            if oldest is not None and oldest == missed:
-                self._end(f"it left a message unconfirmed for more than {CONFIRM_LIMIT_S:g} s")
-            missed = oldest
+            owed = set() if self._blocked else self._owed()
+            if owed & missed:
+                self._end(f"it left a message or a question unanswered for more than {CONFIRM_LIMIT_S:g} s")
+            missed = owed
         raise SessionLost(self._lost.result())
 
     async def close(self) -> None:
@@ -357,6 +365,12 @@ class _Session:
         self._end(reason)
         _resolve(self._closed, None)
 
+    def _owed(self) -> set[tuple[str, int]]:
+        """The confirm, and the answer whether a stream is there, that RabbitMQ owes for longest, by delivery tag and token."""
+        confirm = [("confirm", tag) for tag in itertools.islice(self._unconfirmed, 1)]
+        answer = [("answer", tokens[0]) for tokens in itertools.islice(self._sought.values(), 1)]
+        return {*confirm, *answer}
+
     def _end(self, reason: str) -> None:
         _resolve(self._lost, reason)
 
@@ -374,8 +388,8 @@ class _Session:
         for number, command in zip(numbers, commands):
             self._listener.delivery(number, command)
 
-    def _on_return(self, _channel: object, _method: object, properties: Any, _body: bytes) -> None:
-        self._returned.add(int(properties.correlation_id))  # the confirm of it follows
+    def _on_return(self, _channel: object, method: Any, properties: Any, _body: bytes) -> None:
+        self._returned[int(properties.correlation_id)] = method.routing_key  # the confirm of it follows
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
@@ -385,18 +399,58 @@ class _Session:
             tags = list(itertools.takewhile(lambda tag: tag <= method.delivery_tag, self._unconfirmed))
         for tag in tags:
             tokens = self._unconfirmed.pop(tag)
-            if tokens and tokens[0] in self._returned:
-                self._returned.discard(tokens[0])
-                outcome_of_tag = Outcome.UNROUTABLE
+            stream = self._returned.pop(tokens[0], None) if tokens else None
+            if stream is None:
+                self._settle(tokens, outcome)
             else:
-                outcome_of_tag = outcome
-            for token in tokens:
-                self._listener.published(token, outcome_of_tag)
+                self._seek(stream, tokens)
+
+    def _settle(self, tokens: Iterable[int], outcome: Outcome) -> None:
+        for token in tokens:
+            self._listener.published(token, outcome)
+
+    def _seek(self, stream: str, tokens: Iterable[int]) -> None:
+        """Settles publications that had no route, once RabbitMQ said whether the stream is there: after it was killed it takes messages
+        for a while before it has found its streams, but it never forgets that it has them."""
+        if stream in self._sought:
+            self._sought[stream].extend(tokens)
+            return
+        if not self._questions.take(1, self._loop.time()):
+            self._settle(tokens, Outcome.REFUSED)  # to be said again
+            return
+        self._sought[stream] = list(tokens)
+        try:
+            channel = self._connection.channel(on_open_callback=partial(_look_for, stream))
+        except _WRONG_STATE as error:
+            _log.debug("the session is ending: %r", error)
+            return
+        channel.add_on_close_callback(lambda _channel, reason: self._found(stream, reason))
+
+    def _found(self, stream: str, reason: Exception) -> None:
+        self._settle(self._sought.pop(stream), Outcome.GONE if is_gone(reason) else Outcome.REFUSED)
 
 
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def is_gone(reason: Exception) -> bool:
+    """Whether the channel that asked for a stream ended because there is none. Of one that it has, but cannot reach at present, RabbitMQ
+    says something else with the same code."""
+    if not isinstance(reason, pika.exceptions.ChannelClosedByBroker):
+        return False
+    return reason.reply_code == 404 and "no queue" in reason.reply_text
+
+
+def _look_for(stream: str, channel: Any) -> None:
+    """Asks on a channel of its own, which the answer ends: RabbitMQ ends the channel that asks for what it does not have."""
+
+    def found(_frame: object) -> None:
+        if channel.is_open:
+            channel.close()
+
+    channel.queue_declare(stream, passive=True, callback=found)
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:

@@ -120,7 +120,7 @@ class Relay:
             vm.step(Kind.CHANNEL_DOWN)
 
     def _on_broker_up(self, _event: BrokerUp) -> None:
-        self._desk.broker_up, self._desk.broker_up_at = True, self._desk.elapsed
+        self._desk.broker_up = True
         for vm in self._desk.vms.values():
             self._desk.emit(Bind(vm.uuid))
         for vm in self._desk.vms.values():
@@ -167,7 +167,7 @@ class Relay:
     def _published(self, event: Published) -> None:
         sent = self._desk.sent.pop(event.token, None)
         if isinstance(sent, AnswerSent):
-            # Unroutable means that the campaign is gone; refused, that the coordinator will send the command again.
+            # If it was refused, or the campaign is gone, the coordinator will send the command again, or nobody.
             self._desk.emit(AckDelivery(sent.tag))
         elif isinstance(sent, ReportSent):
             self._reports.settled(sent, event.outcome)

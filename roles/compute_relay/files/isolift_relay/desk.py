@@ -61,7 +61,6 @@ class Desk:
         self.now = 0.0  # by the host's clock, which may be set: what others are told, and what they told
         self.elapsed = 0.0  # by a clock that nobody sets: for intervals
         self.broker_up = False
-        self.broker_up_at = 0.0
         self.vms: dict[str, Vm] = {}
         self.sent: dict[int, Sent] = {}
         self._effects: list[Effect] = []
@@ -84,11 +83,6 @@ class Desk:
     def unique(self) -> str:
         """A session ID or message ID that no relay ever used before."""
         return f"{self.run}.{self.number()}"
-
-    @property
-    def trusts_routes(self) -> bool:
-        """Whether a journal without a route is gone. RabbitMQ takes messages before it has found all routes after it was killed."""
-        return self.elapsed >= self.broker_up_at + self.limits.routes_s
 
     def has_room(self) -> bool:
         """Whether the broker may owe one answer more."""

@@ -81,11 +81,11 @@ class Delivery:
 
 
 class Outcome(Enum):
-    """What the broker said of a publication."""
+    """What became of a publication."""
 
-    CONFIRMED = "confirmed"
-    UNROUTABLE = "unroutable"
-    REFUSED = "refused"
+    CONFIRMED = "confirmed"  # the journal has it
+    GONE = "gone"  # there is no such journal: the campaign was deleted
+    REFUSED = "refused"  # not now
 
 
 @dataclass(frozen=True)

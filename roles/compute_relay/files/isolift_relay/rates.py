@@ -35,8 +35,6 @@ class Limits:
     eject_tries: int = 6
     eject_pause_s: float = 5.0
     """Pause before the second try to eject; it doubles with every further one."""
-    routes_s: float = 60.0
-    """Seconds of a broker's session before a journal that has no route counts as gone."""
     prefetch: int = 64
     """Messages with commands, of up to 64 KiB each, that the whole relay did not hand over yet."""
 

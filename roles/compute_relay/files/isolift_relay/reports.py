@@ -54,8 +54,6 @@ class Reports:
 
     def settled(self, sent: ReportSent, outcome: Outcome) -> None:
         """The broker answered for a report."""
-        if outcome is Outcome.UNROUTABLE and not self._desk.trusts_routes:
-            outcome = Outcome.REFUSED
         vm = self._desk.vms.get(sent.vm)
         is_over = isinstance(sent.message.payload, wire.Result) and outcome is not Outcome.REFUSED
         if vm is None:
