@@ -158,3 +158,18 @@ def test_a_guest_that_names_many_campaigns_makes_few_questions_and_loses_no_repo
         assert list(session.settled.values()) == [Outcome.REFUSED] * (100 - session.questions)
 
     run(story)
+
+
+def test_a_connection_that_does_not_end_in_order_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pika says no more than that it closes as long as RabbitMQ owes the end of a channel: the queue would stay bound."""
+    monkeypatch.setattr(broker, "CLOSE_TIMEOUT_S", LIMIT_S)
+
+    async def story() -> None:
+        session = Session()
+        session._connection = SimpleNamespace(
+            is_closed=False, is_closing=True, hang_up=lambda: session._closed_for("hung up")
+        )
+        await session.close()
+        assert session._closed.done()
+
+    run(story)

@@ -26,6 +26,7 @@ from isolift_relay.events import (
     Wake,
 )
 from isolift_relay.media import Reason
+from isolift_relay.rates import Limits
 
 
 @pytest.fixture
@@ -239,3 +240,21 @@ def test_a_late_result_of_an_earlier_attempt_leaves_the_disc_of_this_one(session
 
 def test_a_result_of_an_upgrade_that_began_before_the_relay_frees_the_drive(session: Node) -> None:
     assert session.reports(RESULT).broker_answers().the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_result_that_is_said_again_and_again_with_the_tray_locked_costs_little(session: Node) -> None:
+    """It comes while the disc is being ejected, so that another try seems to be wanted each time."""
+    session.starts()
+    numbers: list[int] = []
+    logs = 0
+    for count in range(1000):
+        session.now += 2.0
+        session.reports(RESULT, f"g.{2 * count}").broker_answers()
+        numbers += [effect.number for effect in session.of(EjectMedium)]
+        session.reports(RESULT, f"g.{2 * count + 1}").broker_answers()
+        session.happens(MediumDone(VM, numbers[-1], Reason.TRAY_LOCKED, "locked"))
+        numbers += [effect.number for effect in session.of(EjectMedium)]
+        logs += len(session.of(Log))
+    limits = Limits()
+    most = 1 + limits.ejections_burst + 2000 * limits.ejections_per_s
+    assert 1 < len(numbers) <= most and logs <= most

@@ -62,6 +62,12 @@ _log = logging.getLogger(__name__)
 class _Connection(Coalescing, AsyncioConnection):
     """pika's connection on asyncio, made faster."""
 
+    def hang_up(self) -> None:
+        """Ends the stream, whatever RabbitMQ still owes."""
+        transport = self._transport  # type: ignore[attr-defined]  # pika has no other way
+        if transport is not None:
+            transport.abort()
+
 
 class Listener(NamedTuple):
     """Whom the broker tells what happens."""
@@ -300,6 +306,9 @@ class _Session:
         if not self._connection.is_closing:
             self._connection.close()
         await asyncio.wait({self._closed}, timeout=CLOSE_TIMEOUT_S)
+        if not self._closed.done():
+            self._connection.hang_up()
+            await asyncio.wait({self._closed}, timeout=CLOSE_TIMEOUT_S)
 
     def do(self, call: Callable[[Any, str], object]) -> None:
         """Calls a method of the channel, unless it is about to end."""

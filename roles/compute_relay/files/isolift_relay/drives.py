@@ -67,8 +67,10 @@ class Drives:
             vm.successor = None
         if vm.tenant is not None and _is(vm.tenant.start, result):
             self._vacate(vm)
-        elif vm.ejection is None and not _has_drive(vm, result.campaign_id):
-            # put there under an earlier run of the relay, or by the playbook while another campaign's upgrade had the drive
+            return
+        # Put there under an earlier run of the relay, or by the playbook while another campaign's upgrade had the drive?
+        is_looked_for = vm.ejection is None and not _has_drive(vm, result.campaign_id)
+        if is_looked_for and vm.ejections.take(1, self._desk.elapsed):
             self._wish(vm, Ejection(result.campaign_id))
 
     def over_elsewhere(self, result: wire.Message) -> None:
