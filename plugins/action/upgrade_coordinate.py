@@ -25,7 +25,7 @@ from ansible_collections.isolift.vm.plugins.module_utils.broker import (
 )
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import no_campaign
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
-from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError, NeverSealed
 from ansible_collections.isolift.vm.plugins.module_utils.command import playbook_command
 from ansible_collections.isolift.vm.plugins.module_utils.conditions import ConditionError, Conditions
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import Conductor
@@ -77,6 +77,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 campaign = self._conduct(options, campaign_id)
         except NoSuchStream as error:
             raise AnsibleActionFail(f"There is nothing to conduct: {no_campaign(campaign_id)}.") from error
+        except NeverSealed as error:
+            raise AnsibleActionFail(
+                f"There is nothing to conduct: {error}. isolift.vm.cleanup ejects the discs that it left, once its deadline has passed."
+            ) from error
         except (BrokerError, CampaignError, ConditionError, ValueError) as error:
             raise AnsibleActionFail(
                 f"Campaign {campaign_id} is not conducted here any more: {error}. Nothing is lost. Unless another run "

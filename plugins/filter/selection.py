@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping, Sequence
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.isolift.vm.plugins.module_utils import report
-from ansible_collections.isolift.vm.plugins.module_utils.history import ids_over, open_ids
+from ansible_collections.isolift.vm.plugins.module_utils.history import ids_over
 from ansible_collections.isolift.vm.plugins.module_utils.selection import (
     Candidate,
     SelectionError,
@@ -52,14 +52,11 @@ def by_node(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return shares
 
 
-def discs_left(results: Sequence[Mapping[str, Any]], ejections: Sequence[Mapping[str, Any]]) -> list[str]:
+def discs_left(
+    results: Sequence[Mapping[str, Any]], ejections: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[str]:
     """See discs_left.yml."""
     return report.discs_left(results, ejections)
-
-
-def campaigns_open(campaigns: Sequence[Mapping[str, Any]]) -> list[str]:
-    """See campaigns_open.yml."""
-    return open_ids(campaigns, time.time())
 
 
 def campaigns_over(
@@ -76,7 +73,6 @@ class FilterModule:
         """By name."""
         return {
             "by_node": by_node,
-            "campaigns_open": campaigns_open,
             "campaigns_over": campaigns_over,
             "discs_left": discs_left,
             "select_vms": select_vms,

@@ -10,6 +10,10 @@ class CampaignError(Exception):
     """The campaign cannot be begun or continued; the text says why."""
 
 
+class NeverSealed(CampaignError):
+    """Its run was stopped before it sealed the campaign, which therefore never starts."""
+
+
 class CampaignLost(CampaignError):
     """Another coordinator has taken the campaign; the text names it."""
 

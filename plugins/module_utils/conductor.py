@@ -71,7 +71,7 @@ class Conductor:
     def run(self) -> Campaign:
         """Go on until the campaign is closed, and return it.
 
-        :raises CampaignError: the campaign was never sealed.
+        :raises CampaignError: the campaign cannot go on, or never began.
         :raises BrokerError: the broker refuses, or was away too long; the campaign can be resumed.
         """
         while True:

@@ -16,7 +16,7 @@ from typing import Callable
 from .broker import Broker, Publication, append
 from .broker_errors import BrokerError, BrokerLost
 from .campaign import Append, Campaign, Effect, Judge, Send
-from .campaign_errors import CampaignError, CampaignLost, HalfBegun
+from .campaign_errors import CampaignError, CampaignLost, HalfBegun, NeverSealed
 from .history import campaigns_of
 from .ids import campaign_time
 from .records import RECORDS, Opened, Row
@@ -68,16 +68,18 @@ class Coordinator:
     def catch_up(self) -> None:
         """Fold the journal as far as it goes now.
 
-        :raises CampaignError: the campaign was never sealed.
+        :raises NeverSealed: it never starts.
+        :raises CampaignError: the journal is not that of the campaign, or not what was sealed.
         :raises NoSuchStream: the broker has no such campaign.
         """
         last = self._broker.read(self._journal)
         self._read_until(lambda: self._reached >= last)
+        if self.campaign.problem:
+            raise CampaignError(self.campaign.problem)
         if not self.campaign.sealed:
-            raise CampaignError(
-                self.campaign.problem
-                or f"campaign {self.campaign.campaign_id} was never sealed: the run that began it was stopped before any VM was told "
-                "to start, and none will be; begin it anew"
+            raise NeverSealed(
+                f"campaign {self.campaign.campaign_id} was never sealed: the run that began it was stopped before any VM was told to "
+                "start, and none will be; begin it anew"
             )
 
     def take(self) -> None:

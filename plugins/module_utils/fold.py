@@ -73,7 +73,11 @@ class Fold:
     def apply(self, message: Message) -> Upgrade | None:
         """Fold one record; return the upgrade it changed, if it changed one."""
         payload = message.payload
-        if isinstance(payload, Opened):
+        if message.campaign_id != self.campaign_id:
+            self.strays += 1
+            if self.opened is None:
+                self.problem = f"its journal is that of campaign {message.campaign_id}"
+        elif isinstance(payload, Opened):
             self._apply_opened(payload, message.created_at)
         elif isinstance(payload, Selected):
             self._apply_selected(payload, message.created_at)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import time
 from enum import Enum
 from typing import Any, Iterable, Mapping, Sequence
@@ -40,6 +41,7 @@ REASONS: Mapping[str, tuple[str, _Detail]] = {
         _Detail.INSTEAD,
     ),
     "drive_in_use": ("the drive holds a disc of somebody else", _Detail.INSTEAD),
+    "drive_taken": ("the drive holds the disc of another campaign", _Detail.INSTEAD),
     "no_media": ("the ISO is not on the VM's node", _Detail.INSTEAD),
     "tray_locked": ("the guest holds the drive's tray locked", _Detail.INSTEAD),
     "media_error": ("the disc could not be changed or read", _Detail.AFTER),
@@ -141,6 +143,7 @@ def summary_of(campaign: Campaign, every_log: bool = True) -> dict[str, Any]:
         "component": opened.component if opened else "",
         "target_version": opened.target_version if opened else "",
         "deadline": opened.deadline if opened else 0.0,
+        "media_dir": posixpath.dirname(posixpath.dirname(opened.media_path)) if opened else "",
         "selected": len(campaign.upgrades),
         "finished": campaign.finished,
         "closed": campaign.closed,
@@ -238,31 +241,35 @@ def _cells(result: Mapping[str, Any]) -> Sequence[str]:
     )
 
 
-def discs_left(results: Iterable[Mapping[str, Any]], ejections: Iterable[Mapping[str, Any]]) -> list[str]:
+def discs_left(
+    results: Iterable[Mapping[str, Any]], ejections: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> list[str]:
     """Which VMs may still have the campaign's disc in their drive, a line for each reason.
 
     :param results: the campaign's upgrades, as `summary_of` gives them.
-    :param ejections: what ejecting it showed, VM by VM, on the nodes that could be asked.
+    :param ejections: by node that could be asked, what ejecting it from every domain that holds it showed.
     """
-    shown = {one["vm"]: one for one in ejections}
+    shown: dict[str, list[Mapping[str, Any]]] = {}
+    for one in (one for found in ejections.values() for one in found):
+        shown.setdefault(one["vm"], []).append(one)
     left: dict[str, list[str]] = {}
     for result in results:
-        reason = _left(result, shown.get(result["vm"]))
+        reason = _left(result, shown.get(result["vm"], []), result["node"] in ejections)
         if reason:
             left.setdefault(reason, []).append(result["name"])
     return [f"{_named(names)}: {reason}" for reason, names in left.items()]
 
 
-def _left(result: Mapping[str, Any], ejection: Mapping[str, Any] | None) -> str:
+def _left(result: Mapping[str, Any], ejections: Sequence[Mapping[str, Any]], is_node_asked: bool) -> str:
+    """Why the VM may have its disc; it may have moved, so every node counts that had it with the disc."""
     if result["state"] == State.TIMED_OUT.value:
         return "timed out, and may still use its disc"
-    if ejection is None:
+    for ejection in ejections:
+        if ejection["status"] == "skipped":
+            return _sentence(ejection["reason"])
+    if not ejections and not is_node_asked:
         return f"its node {result['node']} was not asked to eject"
-    if ejection["status"] != "skipped":
-        return ""
-    if ejection["reason"] == "no_domain":
-        return f"it left its node {result['node']}; the relay of its new one ejects"
-    return _sentence(ejection["reason"])
+    return ""
 
 
 def _named(names: Sequence[str]) -> str:

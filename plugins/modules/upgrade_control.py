@@ -196,7 +196,10 @@ def _folded(broker: Broker, stream: str, campaign_id: str) -> Campaign:
         records = broker.read_all(stream)
     except NoSuchStream as error:
         raise no_campaign(campaign_id) from error
-    return fold(records, nonce=os.urandom(8).hex())
+    campaign = fold(records, nonce=os.urandom(8).hex())
+    if campaign.campaign_id != campaign_id:
+        raise no_campaign(campaign_id)
+    return campaign
 
 
 def _result(upgrade: Upgrade) -> dict[str, Any]:

@@ -73,6 +73,10 @@ deadline:
   description: The campaign's deadline in Unix seconds.
   returned: success
   type: float
+media_dir:
+  description: The directory of component ISOs on the compute nodes.
+  returned: success
+  type: str
 selected:
   description: How many VMs the campaign has.
   returned: success

@@ -105,6 +105,9 @@ campaign:
     deadline:
       description: The campaign's deadline in Unix seconds.
       type: float
+    media_dir:
+      description: The directory of component ISOs on the compute nodes.
+      type: str
     selected:
       description: How many VMs the campaign has.
       type: int
@@ -276,6 +279,8 @@ def info(arguments: dict[str, Any]) -> dict[str, Any]:
         records = of_upgrade(records, wanted)
     campaign = fold(records)
     if not arguments["upgrade_id"]:
+        if campaign.campaign_id != wanted:
+            raise no_campaign(wanted)
         summary = summary_of(campaign)
         return {"campaign": summary, "table": lines_of(summary)}
     for upgrade in campaign.upgrades.values():

@@ -10,19 +10,30 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.campaign_rig import BEGIN, CAMPAIGN, DEADLINE, OPENED, Rig, met, rows, unfit, vm_uuid
+from unit.campaign_rig import (
+    BEGIN,
+    CAMPAIGN,
+    DEADLINE,
+    OPENED,
+    Rig,
+    met,
+    rows,
+    snapshot,
+    unfit,
+    vm_uuid,
+)
 from unit.list_broker import Clock, ListBroker
 
 from ansible_collections.isolift.vm.plugins.module_utils import conductor as conducting
 from ansible_collections.isolift.vm.plugins.module_utils import coordinator as coordinating
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Publication
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
-from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import HalfBegun
+from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError, HalfBegun
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import PATIENCE_S, Conductor
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import SILENCE_S, Coordinator
 from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S as RESEND_S
 from ansible_collections.isolift.vm.plugins.module_utils.ids import upgrade_id
-from ansible_collections.isolift.vm.plugins.module_utils.records import RECORDS
+from ansible_collections.isolift.vm.plugins.module_utils.records import RECORDS, Claim, Closed, Control
 from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS, journal
 from ansible_collections.isolift.vm.plugins.module_utils.wire import decode, encode
 
@@ -93,6 +104,30 @@ def test_a_beginning_that_another_run_overtakes_is_not_taken_for_none(clock: Clo
     broker: Any = Overtaken(clock, log)
     with pytest.raises(HalfBegun, match="another coordinator"):
         Coordinator(broker, CAMPAIGN, "first", "host").begin(OPENED, rows(2))
+
+
+def test_an_id_that_is_wrong_in_its_last_digits_names_no_campaign_and_changes_none(clock: Clock) -> None:
+    """It names the same journal, which knows whose it is."""
+    log = log_of(Rig(2))
+    before, wrong = list(log), CAMPAIGN[:-1] + "0"
+    assert journal(wrong) == journal(CAMPAIGN)
+    broker: Any = ListBroker(clock, log)
+    with pytest.raises(CampaignError, match=f"that of campaign {CAMPAIGN}"):
+        Coordinator(broker, wrong, "second", "host").resume()
+    assert log == before
+
+
+def test_records_that_name_another_campaign_change_nothing() -> None:
+    rig = Rig(2)
+    before = snapshot(rig.campaign)
+    other = CAMPAIGN[:-1] + "0"
+    for payload, epoch in (
+        (Claim("nonce-2", "control-2"), 2),
+        (Closed("nonce-1", ()), 1),
+        (Control("cancel"), 1),
+    ):
+        rig.append(replace(rig.message(payload, epoch=epoch), campaign_id=other))
+    assert snapshot(rig.campaign) == {**before, "strays": before["strays"] + 3}
 
 
 def test_a_run_that_dies_after_its_claim_leaves_nothing_that_only_it_knew(clock: Clock) -> None:
