@@ -14,7 +14,7 @@ import stat
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Container, Iterator
 
 from .media import (
     Disc,
@@ -184,8 +184,7 @@ class Hypervisor:
 
         :raises HypervisorError: libvirt cannot be reached or refuses to list them.
         """
-        with self._errors("list the domains"):
-            found = self.connection.listAllDomains()
+        found = self.every()
         described: list[DomainInfo] = []
         unreadable: list[Unreadable] = []
         for domain in found:
@@ -197,6 +196,14 @@ class Hypervisor:
             except ValueError as error:
                 unreadable.append(Unreadable(domain.UUIDString(), domain.name(), str(error)))
         return described, unreadable
+
+    def every(self) -> list[Any]:
+        """All domains of this host.
+
+        :raises HypervisorError: libvirt cannot be reached or refuses to list them.
+        """
+        with self._errors("list the domains"):
+            return list(self.connection.listAllDomains())
 
     def find(self, vm: str) -> Any:
         """The domain whose UUID or name is ``vm``; a UUID goes before a name that looks like one.
@@ -244,19 +251,24 @@ class Hypervisor:
             disc=media.disc,
         )
 
-    def insert(self, domain: Any, path: str, dry_run: bool = False) -> Change:
+    def insert(
+        self, domain: Any, path: str, dry_run: bool = False, replace: Container[str] | None = None
+    ) -> Change:
         """Puts the ISO ``path`` into the dedicated drive, in the live and the persistent description.
 
         :param dry_run: plan only; the ISO need not be there yet.
+        :param replace: the campaigns whose disc may give way; None means any.
         :raises MediaError: see `Reason`; a drive with a foreign disc is left as it is.
         :raises ConnectionLost: libvirt went away.
         """
         if not dry_run:  # a play in check mode has not copied the ISO
             check_iso(path)
-        return self._apply(domain, lambda media: plan_insert(media, path, self.media_dir), path, dry_run)
+        return self._apply(
+            domain, lambda media: plan_insert(media, path, self.media_dir, replace), path, dry_run
+        )
 
     def eject(self, domain: Any, campaign_id: str = "", dry_run: bool = False) -> Change:
-        """Takes our disc out of the dedicated drive: any of ours, or only the one of ``campaign_id``.
+        """Takes our disc out of the drives: any of ours, or only the one of ``campaign_id``.
 
         Other discs stay; that is no error. Parameters and errors are those of `insert`.
         """

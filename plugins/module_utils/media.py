@@ -15,7 +15,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, Sequence, Tuple, Union
+from typing import Container, NamedTuple, Sequence, Tuple, Union
 from xml.etree import ElementTree
 
 CHANNEL_NAME = "org.isolift.agent.0"
@@ -35,6 +35,7 @@ class Reason(Enum):
     NO_DRIVE = "no_drive"
     DRIVE_AMBIGUOUS = "drive_ambiguous"
     DRIVE_IN_USE = "drive_in_use"
+    DRIVE_TAKEN = "drive_taken"
     NO_MEDIA = "no_media"
     TRAY_LOCKED = "tray_locked"
     NO_CHANNEL = "no_channel"
@@ -88,12 +89,12 @@ class Refusal(NamedTuple):
 class Description:
     """What matters here of one domain XML.
 
-    ``drive`` is a `Refusal` where no drive can be told apart; ``cdroms`` holds the discs of all CD-ROM drives;
+    ``drive`` is the dedicated one, or a `Refusal` where no drive can be told apart; ``cdroms`` holds all CD-ROM drives;
     ``channel_path`` is the host's end of the agent's port, known for a running domain only.
     """
 
     drive: Drive | Refusal
-    cdroms: tuple[Disc, ...]
+    cdroms: tuple[Drive, ...]
     has_channel: bool
     channel_path: str
 
@@ -149,15 +150,13 @@ class DomainMedia:
 
     @property
     def disc(self) -> Disc:
-        """The disc that decides what may be done: a foreign one before one of ours, the live one first."""
-        discs = [
-            side.drive.disc for side in (self.live, self.config) if side and isinstance(side.drive, Drive)
-        ]
-        for kind in (DiscKind.FOREIGN, DiscKind.OURS):
-            for disc in discs:
-                if disc.kind is kind:
-                    return disc
-        return NO_DISC
+        """The disc that decides what may be done: a foreign one in the dedicated drive before one of ours in any, the live one first."""
+        sides = [side for side in (self.live, self.config) if side]
+        dedicated = [side.drive.disc for side in sides if isinstance(side.drive, Drive)]
+        every = [drive.disc for side in sides for drive in side.cdroms]
+        decisive = [disc for disc in dedicated if disc.kind is DiscKind.FOREIGN]
+        decisive += [disc for disc in dedicated + every if disc.kind is DiscKind.OURS]
+        return decisive[0] if decisive else NO_DISC
 
 
 class MediaPath(NamedTuple):
@@ -193,19 +192,20 @@ def parse(xml: str, media_dir: str) -> Description:
     has_channel, channel_path = _channel(domain)
     return Description(
         drive=_find_drive(cdroms, media_dir),
-        cdroms=tuple(_disc(element, media_dir) for element in cdroms),
+        cdroms=tuple(_drive(element, media_dir) for element in cdroms),
         has_channel=has_channel,
         channel_path=channel_path,
     )
 
 
-def plan_insert(media: DomainMedia, path: str, media_dir: str) -> Plan:
+def plan_insert(media: DomainMedia, path: str, media_dir: str, replace: Container[str] | None = None) -> Plan:
     """The steps that put the ISO ``path`` into the drive; none if it is there already.
 
-    A disc of ours is replaced, whatever its campaign; a foreign one never. A running domain without a drive is refused
-    even if it will have one at its next start.
+    A disc of ours is replaced if it is of a campaign in ``replace``, of any if that is None; a foreign one never. A running domain
+    without a drive is refused even if it will have one at its next start.
     """
-    if parse_path(path, media_dir) is None:
+    own = parse_path(path, media_dir)
+    if own is None:
         return Refusal(
             Reason.MEDIA_ERROR, f"{path} is not <media_dir>/<campaign_id>/<sha256>.iso in {media_dir}"
         )
@@ -217,6 +217,9 @@ def plan_insert(media: DomainMedia, path: str, media_dir: str) -> Plan:
         )
     steps: list[Step] = []
     for scope, drive in _drives(media):
+        campaign_id = drive.disc.campaign_id
+        if replace is not None and campaign_id not in ("", own.campaign_id) and campaign_id not in replace:
+            return Refusal(Reason.DRIVE_TAKEN, f"the drive holds the disc of campaign {campaign_id}")
         lost = scope is Scope.LIVE and (drive.tray_open or media.ghost)
         if drive.disc.path == path and not lost:
             continue
@@ -228,14 +231,17 @@ def plan_insert(media: DomainMedia, path: str, media_dir: str) -> Plan:
     return tuple(steps)
 
 
-def plan_eject(media: DomainMedia, campaign_id: str = "") -> Plan:
-    """The steps that take our disc out; none if there is none of ours, or none of ``campaign_id`` where that is given."""
-    if isinstance(media.front.drive, Refusal):
-        held = [disc for disc in media.front.cdroms if _is_of(disc, campaign_id)]
-        return media.front.drive if held else ()
+def plan_eject(media: DomainMedia, campaign_id: str = "") -> tuple[Step, ...]:
+    """The steps that take our disc out; none if there is none of ours, or none of ``campaign_id`` where that is given.
+
+    Its path says that it is ours, so it leaves any CD-ROM drive: which one is dedicated may have changed since it was inserted.
+    """
+    sides = ((Scope.LIVE, media.live), (Scope.CONFIG, media.config))
     return tuple(
         _step(scope, Action.EJECT, drive, "")
-        for scope, drive in _drives(media)
+        for scope, side in sides
+        if side
+        for drive in side.cdroms
         if _is_of(drive.disc, campaign_id)
     )
 
@@ -261,7 +267,10 @@ def _find_drive(cdroms: Sequence[ElementTree.Element], media_dir: str) -> Drive 
         return Refusal(
             Reason.DRIVE_AMBIGUOUS, f"CD-ROM drives {names}: give one of them the alias {DRIVE_ALIAS}"
         )
-    element = found[0]
+    return _drive(found[0], media_dir)
+
+
+def _drive(element: ElementTree.Element, media_dir: str) -> Drive:
     return Drive(
         target=_attribute(element, "target", "dev"),
         disc=_disc(element, media_dir),

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Mapping, Sequence
 
 RUNNING = "running"
+OFF = ("shut_off", "crashed")
 
 
 class SelectionError(Exception):
@@ -65,14 +66,15 @@ def select(
 
 
 def _one_per_uuid(chosen: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Candidate]:
-    """The same UUID on two nodes is one VM: the running one. Two running ones cannot be told apart."""
+    """The same UUID on two nodes is one VM: the running one, or else one that is not off. Two running ones cannot be told apart."""
     by_uuid: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for node, domain in chosen:
         by_uuid.setdefault(domain["uuid"], []).append((node, domain))
     candidates = []
     for uuid, found in by_uuid.items():
         running = [entry for entry in found if entry[1]["state"] == RUNNING]
-        node, domain = (running or found)[0]
+        alive = [entry for entry in found if entry[1]["state"] not in OFF]
+        node, domain = (running or alive or found)[0]
         reason = "" if domain["has_channel"] else "no_channel"
         if len(running) > 1:
             reason = "duplicate_uuid"

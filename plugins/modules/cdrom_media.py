@@ -23,7 +23,7 @@ description:
 options:
   state:
     description:
-      - V(inserted) puts the ISO O(path) into the drives. It takes the place of another ISO of this collection.
+      - V(inserted) puts the ISO O(path) into the drives. It takes the place of another ISO of this collection, see O(replace).
       - V(ejected) takes ISOs of this collection out of the drives.
     type: str
     choices: [inserted, ejected]
@@ -31,9 +31,17 @@ options:
   vms:
     description:
       - UUIDs or names of the domains.
+      - Without it, if O(state=ejected), the ISO is taken out of the drives of every domain of the host that holds it, and only those
+        domains are in RV(results).
+      - Required if O(state=inserted).
     type: list
     elements: str
-    required: true
+  exclude:
+    description:
+      - UUIDs or names of domains whose drives are left alone.
+    type: list
+    elements: str
+    default: []
   path:
     description:
       - The ISO on the compute node, C(<media_dir>/<campaign_id>/<sha256>.iso).
@@ -44,6 +52,13 @@ options:
       - Eject only the ISO of this campaign. Without it, an ISO of any campaign is ejected.
       - Of no use if O(state=inserted).
     type: str
+  replace:
+    description:
+      - IDs of the campaigns whose ISO may be replaced. A drive with the ISO of another one is skipped.
+      - Without it, an ISO of any campaign is replaced.
+      - Of no use if O(state=ejected).
+    type: list
+    elements: str
   media_dir:
     description:
       - The directory of component ISOs on the compute node.
@@ -84,12 +99,17 @@ EXAMPLES = r"""
   isolift.vm.cdrom_media:
     state: ejected
     campaign_id: "{{ campaign_id }}"
-    vms: "{{ found.vms | map(attribute='uuid') }}"
+
+- name: Eject what a campaign left behind, except from a machine that still uses it
+  isolift.vm.cdrom_media:
+    state: ejected
+    campaign_id: "{{ campaign_id }}"
+    exclude: [desk-17]
 """
 
 RETURN = r"""
 results:
-  description: One entry for each of O(vms), in the same order.
+  description: One entry for each of O(vms), in the same order, or for each domain that held the ISO.
   returned: success
   type: list
   elements: dict
@@ -117,6 +137,7 @@ results:
         - V(no_drive) - the domain has no CD-ROM drive.
         - V(drive_ambiguous) - it has several, and none bears the alias C(ua-isolift-cdrom).
         - V(drive_in_use) - the drive holds a disc of somebody else.
+        - V(drive_taken) - it holds the ISO of a campaign that is not in O(replace).
         - V(no_media) - the ISO vanished.
         - V(tray_locked) - the guest has the disc mounted and locked.
         - V(shut_off) - the domain stopped in the middle of the change.
@@ -152,14 +173,17 @@ from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import (
 from ansible_collections.isolift.vm.plugins.module_utils.media import (
     DEFAULT_MEDIA_DIR,
     DEFAULT_URI,
+    Reason,
     parse_path,
 )
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["inserted", "ejected"], "default": "inserted"},
-    "vms": {"type": "list", "elements": "str", "required": True},
+    "vms": {"type": "list", "elements": "str"},
+    "exclude": {"type": "list", "elements": "str", "default": []},
     "path": {"type": "path"},
     "campaign_id": {"type": "str"},
+    "replace": {"type": "list", "elements": "str"},
     "media_dir": {"type": "path", "default": DEFAULT_MEDIA_DIR},
     "uri": {"type": "str", "default": DEFAULT_URI},
 }
@@ -199,21 +223,36 @@ class Task:
         self.insert = params["state"] == "inserted"
         self.path: str = params["path"] or ""
         self.campaign_id: str = params["campaign_id"] or ""
+        self.replace: list[str] | None = params["replace"]
+        self.exclude = {vm.lower() for vm in params["exclude"]} | set(params["exclude"])
         self.dry_run = dry_run
 
-    def run(self, vms: list[str]) -> list[Outcome]:
-        """The outcomes in the order of ``vms``. A domain that is named twice is changed once.
+    def run(self, vms: list[str] | None) -> list[Outcome]:
+        """The outcomes in the order of ``vms``; without these, of every domain that holds the disc. A domain that is named twice is changed
+        once.
 
         :raises HypervisorError: libvirt cannot be reached any more.
         """
+        if vms is None:
+            outcomes = self._outcomes(self.hypervisor.every())
+            return [one for one in outcomes.values() if _held(one[0])]
         with ThreadPoolExecutor(THREADS) as pool:
             found = list(pool.map(self._find, vms))
-            domains = {domain.UUIDString(): domain for domain in found if not isinstance(domain, MediaError)}
-            outcomes = dict(zip(domains, pool.map(self._change, domains.values())))
+        outcomes = self._outcomes([domain for domain in found if not isinstance(domain, MediaError)])
         return [
             _skipped(vm, "", domain) if isinstance(domain, MediaError) else outcomes[domain.UUIDString()]
             for vm, domain in zip(vms, found)
+            if isinstance(domain, MediaError) or domain.UUIDString() in outcomes
         ]
+
+    def _outcomes(self, found: list[Any]) -> dict[str, Outcome]:
+        """By UUID."""
+        domains = {domain.UUIDString(): domain for domain in found}
+        for uuid, domain in list(domains.items()):
+            if self.exclude & {uuid, domain.name()}:
+                del domains[uuid]
+        with ThreadPoolExecutor(THREADS) as pool:
+            return dict(zip(domains, pool.map(self._change, domains.values())))
 
     def _find(self, vm: str) -> Any:
         try:
@@ -224,11 +263,13 @@ class Task:
     def _change(self, domain: Any) -> Outcome:
         try:
             if self.insert:
-                change = self.hypervisor.insert(domain, self.path, self.dry_run)
+                change = self.hypervisor.insert(domain, self.path, self.dry_run, self.replace)
             else:
                 change = self.hypervisor.eject(domain, self.campaign_id, self.dry_run)
         except MediaError as error:
             return _skipped(domain.UUIDString(), domain.name(), error)
+        except ValueError as error:  # its XML cannot be read
+            return _skipped(domain.UUIDString(), domain.name(), MediaError(Reason.MEDIA_ERROR, str(error)))
         name = domain.name()
         result = Result(domain.UUIDString(), name, change.changed, self._status(change))
         return result, Difference(
@@ -239,6 +280,11 @@ class Task:
         if self.insert:
             return "inserted" if change.changed else "already_inserted"
         return "ejected" if change.changed else "already_empty"
+
+
+def _held(result: Result) -> bool:
+    """Whether the domain had the disc, as far as is known; one that vanished meanwhile has none any more."""
+    return result.status != "already_empty" and result.reason != Reason.NO_DOMAIN.value
 
 
 def _skipped(vm: str, name: str, error: MediaError) -> Outcome:
@@ -260,7 +306,7 @@ def check_params(params: dict[str, Any], dry_run: bool) -> None:
 
 
 def main() -> None:
-    required_if = [("state", "inserted", ["path"])]
+    required_if = [("state", "inserted", ["path", "vms"])]
     module = AnsibleModule(argument_spec=ARGUMENTS, required_if=required_if, supports_check_mode=True)
     if LIBVIRT_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("libvirt"), exception=LIBVIRT_IMPORT_ERROR)

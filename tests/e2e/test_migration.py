@@ -30,6 +30,7 @@ MOVING = (BEFORE_START, ASKED, INSTALLING, EMPTIED, THERE_AND_BACK)
 
 HERE, THERE = "node1", "node2"
 HIT_S = 120.0
+SHORT_DEADLINE_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,26 @@ def test_without_the_iso_on_its_new_node_the_outcome_says_so(
         "the new node's relay says why"
     )
     assert actors.installs(STRANDED, THERE) == 0
+
+
+@pytest.mark.deep
+def test_a_vm_that_moved_and_never_said_how_it_ended_is_rid_of_its_disc(
+    results: Mapping[str, dict[str, Any]],
+) -> None:
+    """No relay ejects without a result, and the node on which the VM was found has it no more."""
+    silent, staying = THERE_AND_BACK, ASKED
+    migrate(silent.name, THERE, HERE)
+    for guest, node in ((silent, HERE), (staying, THERE)):
+        inside.set_back(node, guest.name)
+        inside.set_prompt(node, guest.name, inside.NO_ANSWER)
+    run = actors.begin("migration-silent", [silent, staying], SHORT_DEADLINE_S)
+    inside.await_state(HERE, silent.name, "asking")
+    inside.await_state(THERE, staying.name, "asking")
+    migrate(silent.name, HERE, THERE)
+    assert actors.drive_of(silent, THERE) == campaigns.media_path(run.campaign_id())
+    run.finish()
+    assert {one["state"] for one in actors.results(run.campaign_id()).values()} == {"expired"}
+    assert actors.discs() == ""
 
 
 def test_a_disc_whose_iso_is_gone_stops_no_domain_from_starting(

@@ -6,6 +6,8 @@ campaign has; or none has its libvirt at the end."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from e2e import actors, inventories
 
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
 from lab import campaigns, inside, paths, plays, ssh
 from lab.cast import CELLS, Guest, node_of
 from lab.waiting import wait_until
@@ -60,6 +63,22 @@ def test_a_node_whose_vms_all_wait_for_another_campaign_has_the_iso_when_their_t
     second.finish()
     outcomes = [actors.results(run.campaign_id())[ON_FIRST.name]["state"] for run in (first, second)]
     assert outcomes == ["declined", "succeeded"]
+
+
+@pytest.mark.deep
+def test_the_disc_of_a_run_that_may_be_going_on_stays_until_the_relay_has_the_start() -> None:
+    """No list names its campaign yet: it may be that of a run that is being begun, or what a run left that was killed."""
+    unlisted = campaign_id(time.time_ns() // 1_000_000, os.urandom(10))
+    disc = f"/var/lib/isolift/media/{unlisted}/{'0' * 64}.iso"
+    ssh.run_on(node_of(ON_FIRST.node), f"mkdir -p $(dirname {disc}) && truncate -s 64K {disc}")
+    insert = f"state=inserted vms={ON_FIRST.name} path={disc}"
+    arguments = ("-m", "isolift.vm.cdrom_media", "-a", insert)
+    plays.require(plays.ansible(ON_FIRST.node, *arguments, command="ansible"), "inserting a disc")
+    inside.set_back(ON_FIRST.node, ON_FIRST.name)
+    run = upgraded(ON_FIRST, paths.INVENTORY)
+    inserting = run.output.partition("TASK [Insert it]")[2].partition("PLAY [")[0]
+    assert f"ok: [{ON_FIRST.node}]" in inserting
+    ssh.run_on(node_of(ON_FIRST.node), f"rm -r $(dirname {disc})")
 
 
 def test_an_iso_on_the_storage_of_nodes_that_have_vms_of_the_campaign_is_taken_from_there(

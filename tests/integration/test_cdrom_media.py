@@ -48,8 +48,10 @@ def make(host: ComputeHost, isos: None) -> Iterator[Make]:
         domain.remove()
 
 
-def insert(host: ComputeHost, *vms: str, path: str = ISO, check: bool = False) -> dict[str, Any]:
-    return host.module("cdrom_media", check=check, vms=list(vms), path=path)
+def insert(
+    host: ComputeHost, *vms: str, path: str = ISO, check: bool = False, **options: Any
+) -> dict[str, Any]:
+    return host.module("cdrom_media", check=check, vms=list(vms), path=path, **options)
 
 
 def eject(host: ComputeHost, *vms: str, check: bool = False, **options: str) -> dict[str, Any]:
@@ -125,6 +127,36 @@ def test_a_disc_of_ours_gives_way_to_that_of_another_campaign(host: ComputeHost,
     assert domain.medium() == ISO
     assert statuses(eject(host, "swap", campaign_id=CAMPAIGN)) == {"swap": "ejected"}
     assert (domain.discs(), domain.medium()) == (("", ""), "")
+
+
+def test_a_disc_of_ours_stays_if_its_campaign_may_not_be_replaced(host: ComputeHost, make: Make) -> None:
+    domain = make("kept").define().start()
+    insert(host, "kept", path=OTHER_ISO)
+    assert statuses(insert(host, "kept", replace=[])) == {"kept": "drive_taken"}
+    assert (domain.discs(), domain.medium()) == ((OTHER_ISO, OTHER_ISO), OTHER_ISO)
+    assert statuses(insert(host, "kept", replace=[OTHER])) == {"kept": "inserted"}
+    assert statuses(insert(host, "kept", replace=[])) == {"kept": "already_inserted"}
+
+
+def test_a_campaigns_disc_leaves_every_domain_that_holds_it(host: ComputeHost, make: Make) -> None:
+    """Also one that no campaign of ours chose, and a drive that is not the dedicated one any more."""
+    holding = {name: make(name).define().start() for name in ("held-1", "held-2", "spared")}
+    holding["shut-off"] = make("shut-off").define()
+    holding["two"] = make("two", drives=2, is_alias_given=False, disc=ISO).define().start()
+    other, empty = make("other").define().start(), make("empty").define().start()
+    insert(host, "held-1", "held-2", "spared", "shut-off")
+    insert(host, "other", path=OTHER_ISO)
+    options: dict[str, Any] = {"state": "ejected", "campaign_id": CAMPAIGN, "exclude": ["spared"]}
+    expected = {name: "ejected" for name in holding if name != "spared"}
+    assert statuses(host.module("cdrom_media", check=True, **options)) == expected
+    assert statuses(host.module("cdrom_media", **options)) == expected
+    assert {name for name, domain in holding.items() if domain.discs() != ("", "")} == {"spared"}
+    assert other.discs() == (OTHER_ISO, OTHER_ISO) and empty.discs() == ("", "")
+    assert statuses(host.module("cdrom_media", **options)) == {}
+    assert statuses(eject(host, "held-1", "spared", campaign_id=CAMPAIGN)) == {
+        "held-1": "already_empty",
+        "spared": "ejected",
+    }
 
 
 def test_a_drive_that_a_failed_change_left_empty_is_filled_again(host: ComputeHost, make: Make) -> None:

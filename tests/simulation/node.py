@@ -103,9 +103,8 @@ class Node:
 
 def _media(domain: Domain) -> DomainMedia:
     """What libvirt says of the domain's drive."""
-    disc = _disc(domain.disc)
-    drive = Drive(target="sda", disc=disc, tray_open=False, xml=DRIVE)
-    return DomainMedia(live=Description(drive, (disc,), True, domain.port.path), config=None)
+    drive = Drive(target="sda", disc=_disc(domain.disc), tray_open=False, xml=DRIVE)
+    return DomainMedia(live=Description(drive, (drive,), True, domain.port.path), config=None)
 
 
 def _disc(path: str) -> Disc:

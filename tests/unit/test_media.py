@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.isolift.vm.plugins.module_utils.hypervisor import means_lost, reason_of
 from ansible_collections.isolift.vm.plugins.module_utils.media import (
+    DRIVE_ALIAS,
     NO_DISC,
     Disc,
     DiscKind,
@@ -222,13 +223,30 @@ def test_ejecting_for_a_campaign_leaves_the_disc_of_another() -> None:
     assert words(plan_eject(media(drive(OTHER_ISO), drive(ISO)), CAMPAIGN)) == ["config eject"]
 
 
-def test_ejecting_from_ambiguous_drives_is_refused_only_if_one_holds_our_disc() -> None:
+@pytest.mark.parametrize("second", ["b", DRIVE_ALIAS])
+def test_our_disc_leaves_the_drive_that_it_is_in_whichever_is_dedicated_now(second: str) -> None:
     def two(path: str) -> str:
-        return drive(path, alias="a", target="sdx") + drive(alias="b", target="sdy")
+        return drive(path, alias="a", target="sdx") + drive(FOREIGN, alias=second, target="sdy")
 
     assert words(plan_eject(media(two(FOREIGN), two("")))) == []
-    assert refusal(plan_eject(media(two(ISO), two("")))).reason is Reason.DRIVE_AMBIGUOUS
+    (step,) = plan_eject(media(two(ISO), two("")))
+    assert step.target == "sdx"
+    assert words(plan_eject(media("", drive(ISO)))) == ["config eject"]
     assert words(plan_eject(media("", ""))) == []
+
+
+def test_a_disc_of_ours_is_seen_in_whichever_drive_it_is() -> None:
+    two = drive(ISO, alias="a", target="sdx") + drive(target="sdy")
+    assert media(two, two).disc.path == ISO
+
+
+def test_only_the_disc_of_a_campaign_that_may_be_replaced_is() -> None:
+    held = media(drive(OTHER_ISO), drive(OTHER_ISO))
+    found = refusal(plan_insert(held, ISO, MEDIA, replace=[]))
+    assert found.reason is Reason.DRIVE_TAKEN and OTHER in found.detail
+    assert refusal(plan_insert(media(drive(), drive(OTHER_ISO)), ISO, MEDIA, replace=[])) == found
+    assert words(plan_insert(held, ISO, MEDIA, replace=[OTHER])) == words(plan_insert(held, ISO, MEDIA))
+    assert words(plan_insert(media(drive(), drive(ISO)), ISO, MEDIA, replace=[])) == ["live insert"]
 
 
 def test_a_step_keeps_the_drive_as_libvirt_described_it_but_for_its_medium() -> None:
@@ -273,8 +291,9 @@ def test_no_plan_ever_touches_a_foreign_disc(
     for plan, may_hold in ((insert, {DiscKind.EMPTY, DiscKind.OURS}), (eject, {DiscKind.OURS})):
         for step in () if isinstance(plan, Refusal) else plan:
             side = sides[step.scope]
-            assert side is not None and isinstance(side.drive, Drive)
-            assert side.drive.disc.kind in may_hold
+            assert side is not None
+            (touched,) = (one for one in side.cdroms if one.target == step.target)
+            assert touched.disc.kind in may_hold
 
 
 # libvirt's errors, as it words them

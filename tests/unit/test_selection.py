@@ -130,6 +130,12 @@ def test_the_same_uuid_on_two_nodes_is_the_running_one(states: tuple[str, str]) 
     assert select(nodes, [], []) == [Candidate(vm_uuid(1), "desk", running, "")]
 
 
+@pytest.mark.parametrize("off", ["shut_off", "crashed"])
+def test_the_same_uuid_on_two_nodes_is_rather_a_paused_one_than_one_that_is_off(off: str) -> None:
+    nodes = {"node1": [domain(1, "desk", off)], "node2": [domain(1, "desk", "paused")]}
+    assert select(nodes, [], []) == [Candidate(vm_uuid(1), "desk", "node2", "")]
+
+
 def test_the_same_uuid_running_on_two_nodes_cannot_be_told_apart() -> None:
     nodes = {"node1": [domain(1, "desk")], "node2": [domain(1, "desk"), domain(2, "other")]}
     assert select(nodes, [], []) == [
