@@ -25,7 +25,7 @@ from unit.agent_support import DEADLINE
 
 from isolift_agent.config import Config, parse
 from isolift_agent.manifest import FileEntry, Manifest, Platform, Probe, render
-from isolift_agent.mounts import mounted
+from isolift_agent.mounts import below, mounted
 from isolift_agent.wire import Start
 
 MOUNT = """#!/bin/sh
@@ -33,7 +33,7 @@ MOUNT = """#!/bin/sh
 PATH={path}
 device=$5 directory=$6
 [ "$1 $2 $3" = "-t iso9660 -o" ] || exit 64
-for option in ro nosuid nodev noexec; do
+for option in ro nosuid nodev noexec overriderockperm dmode=0500 mode=0400; do
     case ",$4," in *,$option,*) ;; *) exit 64 ;; esac
 done
 if [ -e "$device/.fails" ]; then
@@ -42,7 +42,8 @@ if [ -e "$device/.fails" ]; then
     exit 32
 fi
 [ -d "$device" ] || {{ echo "mount: no medium found on $device" >&2; exit 32; }}
-mount --bind "$device" "$directory" && mount -o "remount,bind,$4" "$directory"
+mount --bind "$device" "$directory" && mount -o remount,bind,ro,nosuid,nodev,noexec "$directory" || exit
+[ ! -e "$device/.late" ] || {{ echo "mount: ended at its time limit" >&2; exit 32; }}
 """
 
 INSTALL = '#!/bin/sh\necho "installing $ISOLIFT_COMPONENT $ISOLIFT_VERSION"\ncp payload/version "$1"\n'
@@ -172,8 +173,8 @@ class Guest:
 
     def unmount(self) -> None:
         """Leave nothing mounted behind."""
-        while self.mounted():
-            subprocess.run(["umount", str(self.root / "media")], check=True, timeout=10)
+        for place in below(self.root):
+            subprocess.run(["umount", place], check=True, timeout=10)
 
 
 def _entry(path: str, data: bytes) -> FileEntry:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread, Timer
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
@@ -89,6 +91,13 @@ def test_no_disc(guest: Guest) -> None:
     found = inspect(guest, start)
     assert code(found) == "media/no_disc"
     assert found.failure and "no medium" in found.failure.detail
+
+
+@pytest.mark.usefixtures("impatient")
+def test_disc_that_is_mounted_although_the_command_failed_is_let_go(guest: Guest) -> None:
+    start = guest.insert()
+    (guest.drive / ".late").touch()
+    assert code(inspect(guest, start)) == "media/no_disc"
 
 
 @pytest.mark.usefixtures("impatient")
@@ -348,12 +357,47 @@ def test_cleaning_keeps_only_what_is_wanted(guest: Guest) -> None:
     assert [path.name for path in (guest.root / "work").iterdir()] == ["not ours"]
 
 
+def bound(source: Path, target: Path) -> Path:
+    """Mount one directory at another, as an installer might."""
+    target.mkdir(exist_ok=True)
+    subprocess.run(["mount", "--bind", str(source), str(target)], check=True, timeout=10, env={})
+    return target
+
+
+def test_cleaning_removes_nothing_that_an_installer_left_mounted(guest: Guest) -> None:
+    prepare(guest, guest.insert())
+    precious = guest.root / "precious"
+    (precious / "below").mkdir(parents=True)
+    (precious / "file").touch()
+    tree = guest.root / "work" / UPGRADE / "tree"
+    inner = bound(precious, bound(precious, tree / "a root") / "below")
+    assert (inner / "file").exists()
+    tasks.clean(guest.config, keep="")
+    assert (precious / "file").exists()
+    assert list((guest.root / "work").iterdir()) == []
+
+
+def test_directory_that_cannot_be_removed_keeps_no_other_and_nothing_mounted_in_it_is_lost(
+    guest: Guest,
+) -> None:
+    prepare(guest, guest.insert())
+    other = guest.root / "work" / OTHER_UPGRADE
+    (guest.root / "precious").mkdir()
+    (guest.root / "precious/file").touch()
+    for directory in (other, guest.root / "work" / UPGRADE):
+        directory.mkdir(exist_ok=True)
+    held = bound(guest.root / "precious", other / "root")
+    with (held / "file").open():
+        tasks.clean(guest.config, keep="")
+        assert (held / "file").exists()
+        assert list((guest.root / "work").iterdir()) == [other]
+    tasks.clean(guest.config, keep="")
+    assert list((guest.root / "work").iterdir()) == [] and (guest.root / "precious/file").exists()
+
+
 def test_disc_that_is_in_use_cannot_be_unmounted_and_that_is_said(guest: Guest) -> None:
     start = guest.insert()
-    (guest.root / "media").mkdir()
-    subprocess.run(
-        ["mount", "--bind", str(guest.drive), str(guest.root / "media")], check=True, timeout=10, env={}
-    )
+    bound(guest.drive, guest.root / "media")
     with (guest.root / "media/payload/version").open():
         found = tasks.inspect(guest.config, Upgrade(command(start)), lambda: False)
     assert code(found) == "media/mount_stuck" and not found.unmounted
@@ -391,6 +435,27 @@ def test_command_whose_child_keeps_the_pipe() -> None:
     probe = Probe(command=("/bin/sh", "-c", "sleep 20 & echo $! 7.0"), regex=r"\d+ (\S+)")
     assert detect.read_version(probe) == "7.0"
     assert time.monotonic() - began < 10
+
+
+def test_last_words_of_a_command_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come, and the command ends, while nobody looks: this thread was not scheduled."""
+
+    class Late:
+        def __init__(self) -> None:
+            self._real, self._slept = select.poll(), False
+
+        def register(self, *arguments: int) -> None:
+            self._real.register(*arguments)
+
+        def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
+            if self._slept or not timeout_ms:
+                return self._real.poll(timeout_ms)
+            self._slept = True
+            time.sleep(0.5)
+            return []
+
+    monkeypatch.setattr(process, "select", SimpleNamespace(poll=Late, POLLIN=select.POLLIN))
+    assert detect.read_version(Probe(command=("/bin/sh", "-c", "sleep 0.1; echo 5.0"))) == "5.0"
 
 
 def test_command_that_cannot_be_run(tmp_path: Path) -> None:

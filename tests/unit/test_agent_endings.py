@@ -344,6 +344,17 @@ def test_unrecorded_turn_ends_the_waiting_upgrade() -> None:
     assert core.memory.waiting is None and result_of(core).code == "journal_unwritable"
 
 
+def test_result_of_a_waiting_upgrade_is_held_back_while_the_journal_has_it_waiting() -> None:
+    core = installing()
+    core.command(START, OTHER_UPGRADE)
+    recorded = core.memory
+    core.memory = replace(recorded, current=None)
+    core.do(Unrecorded(Ticked(), "no space left"))
+    (said,) = (item.message for item in core.found(Transmit) if item.message.upgrade_id == OTHER_UPGRADE)
+    assert isinstance(said.payload, Result)
+    assert held_back(recorded, said) and not held_back(core.memory, said)
+
+
 def test_result_need_not_be_recorded_to_be_sent() -> None:
     core = installing()
     ended, _effects = handle(core.memory, Installed(UPGRADE, "2.0.0", exit_code=0), NOW)

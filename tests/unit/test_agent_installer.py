@@ -13,15 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from unit.agent_disc import Guest, guest_in
+from unit.agent_disc import INSTALL, Guest, guest_in
 from unit.agent_support import UPGRADE, command
 
-from isolift_agent import installer, process, runner, tasks
+from isolift_agent import facts, installer, process, runner, tasks
 from isolift_agent.events import Installed
+from isolift_agent.manifest import parse, render
 from isolift_agent.memory import Upgrade
 from isolift_agent.wire import LOG_TAIL_LIMIT
 from lab import waiting
@@ -284,6 +286,66 @@ def test_installer_that_ended_meanwhile_is_reported(guest: Guest) -> None:
     tasks.install(guest.config, upgrade)
     done = tasks.settle(guest.config, upgrade)
     assert (done.exit_code, done.log_tail) == (4, "meanwhile\n")
+
+
+def test_installer_that_makes_the_guest_another_is_judged_as_the_guest_was(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest.insert(script=INSTALL)
+    manifest = parse((guest.drive / "isolift/manifest.json").read_bytes())
+    (platform,), here = manifest.platforms, facts.platform()
+    platform = replace(platform, match={"arch": (here["arch"],)})
+    start = guest.label(render(replace(manifest, platforms=(platform,))), "2.0.0")
+    upgrade = Upgrade(command(start))
+    assert tasks.prepare(guest.config, upgrade, lambda: False).failure is None
+    assert tasks.install(guest.config, upgrade).version == "2.0.0"
+    monkeypatch.setattr(facts, "platform", lambda: {**here, "arch": "vax"})
+    assert tasks.settle(guest.config, upgrade).version == "2.0.0"
+    (directory(guest) / "platform.json").unlink()
+    assert tasks.settle(guest.config, upgrade).version is None
+
+
+def test_guest_that_cannot_be_told_is_settled_all_the_same(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade = prepared(guest, "exit 4")
+    tasks.install(guest.config, upgrade)
+    (directory(guest) / "platform.json").unlink()
+    (directory(guest) / "log").unlink()
+    (directory(guest) / "log").mkdir()
+
+    def unreadable() -> dict[str, str]:
+        raise IsADirectoryError("/etc/os-release")
+
+    monkeypatch.setattr(facts, "platform", unreadable)
+    done = tasks.settle(guest.config, upgrade)
+    assert (done.version, done.exit_code, runner.log_tail(directory(guest))) == (None, 4, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "exit_code"), [({"more": 1}, 4), ({"exit_code": None}, None)], ids=["more", "less"]
+)
+def test_report_of_another_versions_runner(
+    guest: Guest, change: dict[str, object], exit_code: int | None
+) -> None:
+    upgrade = prepared(guest, "exit 4")
+    tasks.install(guest.config, upgrade)
+    path = directory(guest) / "finished.json"
+    body = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({name: value for name, value in body.items() if value is not None}))
+    started_path = directory(guest) / "started.json"
+    started_path.write_text(json.dumps({"installer": {"pid": 1}, "timeout_s": 1.0}))
+    assert tasks.settle(guest.config, upgrade).exit_code == exit_code
+
+
+def test_log_that_cannot_be_bounded_costs_no_exit_code(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_CHECK_S", 0.05)
+    order = runner.Order(("/bin/sh", "-c", "rm log; sleep 0.5; exit 3"), str(guest.root), 60.0, "c", "1")
+    (guest.root / "log").touch()
+    runner.write_order(guest.root, order)
+    assert runner.main(guest.root) == 0
+    ending = runner.read_ending(guest.root)
+    assert ending and (ending.exit_code, ending.log_tail) == (3, "")
 
 
 def test_installer_that_lost_its_runner_is_waited_for_but_unseen(guest: Guest) -> None:

@@ -10,6 +10,7 @@ The installer runs from a private copy whose every file was checked, because a d
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from contextlib import contextmanager
@@ -18,13 +19,14 @@ from typing import Callable, Iterator
 
 from . import facts, log
 from .config import Config
-from .drive import Abandoned, Disc, Drive, DriveError, open_file
+from .drive import Abandoned, Disc, Drive, DriveError, open_file, unmount_below
 from .events import Failure
 from .journal import sync_directory, write_file
 from .manifest import FileEntry, Manifest, ManifestError, Platform, digest, parse
 from .signature import PublicKey, SignatureError, parse_public_key, verify
 
 MANIFEST = "manifest.json"
+PLATFORM = "platform.json"
 TREE = "tree"
 """The name of the private copy in an upgrade's directory."""
 
@@ -67,6 +69,32 @@ def platform_of(manifest: Manifest) -> Platform:
     """
     try:
         return manifest.platform_for("linux", facts.platform())
+    except ManifestError as error:
+        raise ComponentError("verify", error.code, error.detail) from error
+
+
+def choose_platform(manifest: Manifest, directory: Path) -> Platform:
+    """`platform_of`, with a note in an upgrade's directory of what this guest is: the installer may make it another.
+
+    :raises ComponentError: as of `platform_of`.
+    :raises OSError: the note cannot be written.
+    """
+    platform = platform_of(manifest)
+    write_file(directory / PLATFORM, json.dumps(facts.platform()).encode("utf-8"))
+    return platform
+
+
+def chosen_platform(manifest: Manifest, directory: Path) -> Platform:
+    """What was chosen before the installer ran.
+
+    :raises ComponentError: nothing was, and nothing would be now.
+    :raises OSError: what this guest was, or is, cannot be read.
+    """
+    try:
+        noted = json.loads((directory / PLATFORM).read_bytes())
+        return manifest.platform_for("linux", {name: str(noted[name]) for name in facts.platform()})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return platform_of(manifest)  # an agent that did not note it began the upgrade
     except ManifestError as error:
         raise ComponentError("verify", error.code, error.detail) from error
 
@@ -130,11 +158,12 @@ def copied_manifest(directory: Path) -> Manifest:
 
 
 def remove(directory: Path) -> None:
-    """Remove an upgrade's directory, if it is there.
+    """Remove an upgrade's directory, if it is there, and nothing that its installer left mounted in it.
 
     :raises OSError: that was not possible.
     """
     if directory.exists():
+        unmount_below(directory)
         shutil.rmtree(directory)
 
 

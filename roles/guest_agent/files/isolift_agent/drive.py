@@ -16,7 +16,7 @@ from typing import BinaryIO, Callable, Sequence
 
 from . import log, process
 from .manifest import MANIFEST_LIMIT
-from .mounts import mounted
+from .mounts import below, mounted
 from .signature import SIGNATURE_LIMIT
 
 WAIT_S = 120.0
@@ -31,7 +31,9 @@ _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 3.0
 _COMMAND_LIMIT_S = 30.0
 _OUTPUT_LIMIT = 1024
-_OPTIONS = "ro,nosuid,nodev,noexec"
+_OPTIONS = "ro,nosuid,nodev,noexec,overriderockperm,dmode=0500,mode=0400"
+"""Only root enters the disc: anybody else could hold it mounted."""
+
 _MANIFEST = Path("isolift/manifest.json")
 _SIGNATURE = Path("isolift/manifest.sig")
 
@@ -120,6 +122,7 @@ class Drive:
             raise DriveError("mount_stuck", f"an earlier disc is still mounted at {self._root}")
         problem = _command("mount", "-t", "iso9660", "-o", _OPTIONS, str(device), str(self._root))
         if problem:
+            self.unmount()  # the command may have been ended at its time limit, and the kernel have mounted the disc
             raise DriveError("no_disc", f"cannot mount {device}: {problem}")
         try:
             manifest = _read(self._root / _MANIFEST, MANIFEST_LIMIT)
@@ -131,6 +134,17 @@ class Drive:
             self.unmount()
             raise DriveError("other_manifest", f"the disc in {device} has another manifest, or none")
         return Disc(device, self._root, manifest, signature)
+
+
+def unmount_below(directory: Path) -> None:
+    """Let go of whatever is mounted in a directory.
+
+    :raises OSError: something stays mounted.
+    """
+    for place in below(directory):
+        problem = _command("umount", place)
+        if problem:
+            raise OSError(errno.EBUSY, f"cannot unmount: {problem}", place)
 
 
 def _says_little(error: DriveError) -> bool:

@@ -87,10 +87,12 @@ def held_back(recorded: Memory, message: Message) -> bool:
     """Whether ``message`` must not be said while the journal holds no more than ``recorded``: it calls an upgrade over with which a
     process that begins with that would go on, and in the end install.
     """
-    upgrade = recorded.current
-    if upgrade is None or upgrade.upgrade_id != message.upgrade_id or not isinstance(message.payload, Result):
+    if not isinstance(message.payload, Result):
         return False
-    return upgrade.state not in (State.INSTALLING, State.CANCELLING)
+    for upgrade in (recorded.current, recorded.waiting):
+        if upgrade is not None and upgrade.upgrade_id == message.upgrade_id:
+            return upgrade.state not in (State.INSTALLING, State.CANCELLING)
+    return False
 
 
 # The process, its session and the time.

@@ -15,9 +15,19 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 def mounted(path: Path) -> bool:
     """Whether a filesystem is mounted at ``path`` itself."""
+    return os.fsencode(os.path.realpath(path)) in _places()
+
+
+def below(path: Path) -> list[str]:
+    """Where filesystems are mounted at ``path`` or below it, in the order in which they can be unmounted."""
     wanted = os.fsencode(os.path.realpath(path))
+    found = [place for place in _places() if place == wanted or place.startswith(wanted + b"/")]
+    return [os.fsdecode(place) for place in sorted(found, key=len, reverse=True)]
+
+
+def _places() -> list[bytes]:
     fields = (line.split() for line in _LIST.read_bytes().splitlines())
-    return any(_ESCAPED.sub(_byte, field[4]) == wanted for field in fields)
+    return [_ESCAPED.sub(_byte, field[4]) for field in fields]
 
 
 def _byte(escape: re.Match[bytes]) -> bytes:

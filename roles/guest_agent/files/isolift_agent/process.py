@@ -88,12 +88,15 @@ def _read(process: subprocess.Popen[bytes], pipe: int, deadline: float, limit: i
     data = b""
     open_pipe = True
     while True:
-        ready = poller.poll(_POLL_S * 1000) if open_pipe else []
+        has_ended = (
+            process.poll() is not None
+        )  # before the look into the pipe, in which its last words may be
+        ready = poller.poll(0 if has_ended else _POLL_S * 1000) if open_pipe else []
         if ready:
             block = os.read(pipe, 65536)
             data = (data + block)[:limit]
             open_pipe = bool(block)
-        elif process.poll() is not None:
+        elif has_ended:
             return data
         elif not open_pipe:
             time.sleep(_POLL_S)

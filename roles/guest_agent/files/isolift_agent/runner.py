@@ -13,7 +13,8 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -85,20 +86,26 @@ def write_order(directory: Path, order: Order) -> None:
 def read_beginning(directory: Path) -> Beginning | None:
     """What the runner of ``directory`` started; None if it started nothing."""
     body = _read(directory / _STARTED)
-    return Beginning(process.Identity(**body["installer"]), body["timeout_s"]) if body else None
+    try:
+        return Beginning(process.Identity(**body["installer"]), body["timeout_s"]) if body else None
+    except (TypeError, KeyError):
+        return None  # the runner of another version wrote it
 
 
 def read_ending(directory: Path) -> Ending | None:
     """How the installer of ``directory`` ended; None if its runner did not see it end."""
     body = _read(directory / _FINISHED)
-    return Ending(**body) if body else None
+    try:
+        return Ending(*(body[item.name] for item in fields(Ending))) if body else None
+    except KeyError:
+        return None  # the runner of another version wrote it
 
 
 def log_tail(directory: Path) -> str:
-    """The end of what the installer of ``directory`` printed."""
+    """The end of what the installer of ``directory`` printed; empty if that cannot be read."""
     try:
         data = _tail(directory / _LOG, LOG_TAIL_LIMIT * 4)
-    except FileNotFoundError:
+    except OSError:
         return ""
     return clip_tail(data.decode("utf-8", "replace"), LOG_TAIL_LIMIT)
 
@@ -151,7 +158,10 @@ def _watch(installer: subprocess.Popen[bytes], log: Path, deadline: float) -> tu
         try:
             return installer.wait(_CHECK_S), False
         except subprocess.TimeoutExpired:
-            _bound(log)
+            with suppress(
+                OSError
+            ):  # the disk is full, or the log is gone: how the installer ends matters more
+                _bound(log)
         if time.monotonic() > deadline:
             process.end_group(installer)
             return installer.returncode, True

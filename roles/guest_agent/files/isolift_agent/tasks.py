@@ -65,9 +65,11 @@ def install(config: Config, upgrade: Upgrade) -> Installed:
     directory = _directory(config, upgrade.upgrade_id)
     try:
         manifest = component.copied_manifest(directory)
-        platform = component.platform_of(manifest)
+        platform = component.choose_platform(manifest, directory)
     except component.ComponentError as error:
         return Installed(upgrade.upgrade_id, None, failure=error.failure)
+    except OSError as error:
+        return Installed(upgrade.upgrade_id, None, failure=Failure("install", "not_started", str(error)))
     tree = str(directory / component.TREE)
     order = runner.Order(platform.install, tree, platform.timeout_s, manifest.component, manifest.version)
     try:
@@ -81,12 +83,12 @@ def install(config: Config, upgrade: Upgrade) -> Installed:
 
 def settle(config: Config, upgrade: Upgrade) -> Installed:
     """After a restart of the agent: wait for an installer that still runs and read the version. Nothing is run."""
+    directory = _directory(config, upgrade.upgrade_id)
+    platform: Platform | None = None
     try:
-        platform: Platform | None = component.platform_of(
-            component.copied_manifest(_directory(config, upgrade.upgrade_id))
-        )
-    except component.ComponentError:
-        platform = None  # the copy is gone, and with it the knowledge of how to read the version
+        platform = component.chosen_platform(component.copied_manifest(directory), directory)
+    except (component.ComponentError, OSError) as error:
+        log.error(f"it is not known how to read the version of {upgrade.upgrade_id}: {error}")
     return _ended(config, upgrade, platform)
 
 
@@ -98,12 +100,19 @@ def clean(config: Config, keep: str, only_copies: bool = False) -> None:
     """
     Drive(config.media, config.mount_point).unmount()
     try:
-        if config.work_dir.is_dir() and not installer.running(_lock(config)):
-            for directory in config.work_dir.iterdir():
-                if directory.name != keep and is_upgrade_id(directory.name):
-                    component.remove(directory / component.TREE if only_copies else directory)
+        if not config.work_dir.is_dir() or installer.running(_lock(config)):
+            return
+        directories = [one for one in config.work_dir.iterdir() if is_upgrade_id(one.name)]
     except OSError as error:
         log.error(f"cannot clean {config.work_dir}: {error}")
+        return
+    for directory in directories:
+        if directory.name == keep:
+            continue
+        try:
+            component.remove(directory / component.TREE if only_copies else directory)
+        except OSError as error:
+            log.error(f"cannot remove {directory}: {error}")
 
 
 def _ended(config: Config, upgrade: Upgrade, platform: Platform | None) -> Installed:
