@@ -67,10 +67,8 @@ class Drives:
             vm.successor = None
         if vm.tenant is not None and _is(vm.tenant.start, result):
             self._vacate(vm)
-            return
-        # Put there under an earlier run of the relay, or by the playbook while another campaign's upgrade had the drive?
-        is_looked_for = vm.ejection is None and not _has_drive(vm, result.campaign_id)
-        if is_looked_for and vm.ejections.take(1, self._desk.elapsed):
+        elif vm.ejection is None and not _has_drive(vm, result.campaign_id):
+            # put there under an earlier run of the relay, or by the playbook while another campaign's upgrade had the drive
             self._wish(vm, Ejection(result.campaign_id))
 
     def over_elsewhere(self, result: wire.Message) -> None:
@@ -214,13 +212,17 @@ class Drives:
             self._unsettle(vm, start)
             command = (start.payload.TYPE, start.message_id)
             self._desk.tell(start, wire.Undeliverable(*command, event.reason.value, event.detail[:300]))
-            vm.ejection = vm.ejection or replace(ejection, successor=None)
+            wished = vm.ejection.successor if vm.ejection is not None else None
+            vm.ejection = replace(ejection, successor=wished)  # the disc of before is still in the drive
         else:
             self._retry(vm, ejection, event.reason, event.detail)
 
     def _retry(self, vm: Vm, ejection: Ejection, reason: Reason, detail: str) -> None:
         tries = ejection.tries + 1
-        again = reason in RETRIED and tries < self._desk.limits.eject_tries and vm.ejection is None
+        is_replaced = vm.ejection is not None and vm.ejection.successor is not None
+        if not is_replaced:
+            vm.ejection = None  # another result came meanwhile: it frees no drive that this disc holds
+        again = reason in RETRIED and tries < self._desk.limits.eject_tries and not is_replaced
         what = (
             "will try again" if again else "it stays in the drive until it is ejected by hand or by cleanup"
         )

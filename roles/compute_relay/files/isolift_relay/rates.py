@@ -32,9 +32,6 @@ class Limits:
     """Refusals reported for one upgrade."""
     refused_upgrades: int = 64
     """Upgrades of one VM whose refusals are counted; the oldest are forgotten."""
-    ejections_per_s: float = 1.0 / 60
-    ejections_burst: float = 5.0
-    """Results for which a disc is looked for that is not known to be there: a guest can say them again and again, with its tray locked."""
     eject_tries: int = 6
     eject_pause_s: float = 5.0
     """Pause before the second try to eject; it doubles with every further one."""

@@ -136,7 +136,6 @@ class Vm:
         self.daily = Bucket(limits.bytes_per_day / 86400.0, limits.bytes_per_day)
         self.hellos = Bucket(limits.hellos_per_s, limits.hellos_burst)
         self.logs = Bucket(limits.logs_per_s, limits.logs_burst)
-        self.ejections = Bucket(limits.ejections_per_s, limits.ejections_burst)
 
     def step(self, kind: Kind) -> None:
         """Moves the state.
