@@ -75,7 +75,7 @@ class Fold:
         payload = message.payload
         if message.campaign_id != self.campaign_id:
             self.strays += 1
-            if self.opened is None:
+            if self.opened is None and isinstance(payload, Opened):
                 self.problem = f"its journal is that of campaign {message.campaign_id}"
         elif isinstance(payload, Opened):
             self._apply_opened(payload, message.created_at)

@@ -14,6 +14,7 @@ description:
   - Inserts a component ISO into the dedicated CD-ROM drive of many libvirt domains in one call, or ejects it.
   - The dedicated drive is the one with the alias C(ua-isolift-cdrom). In a domain without such a drive it is the only
     CD-ROM drive.
+  - An ISO of this collection is ejected from whichever CD-ROM drive it is in.
   - The disc is changed where it counts. In a running persistent domain that is both the running machine and its definition.
     In a running transient domain it is the running machine, in one that is shut off the definition.
   - Only discs of this collection are replaced or ejected, that is, those with a path
