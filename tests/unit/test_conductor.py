@@ -28,6 +28,7 @@ from ansible_collections.isolift.vm.plugins.module_utils import conductor as con
 from ansible_collections.isolift.vm.plugins.module_utils import coordinator as coordinating
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Publication
 from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError, HalfBegun
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import PATIENCE_S, Conductor
 from ansible_collections.isolift.vm.plugins.module_utils.coordinator import SILENCE_S, Coordinator
@@ -128,6 +129,14 @@ def test_records_that_name_another_campaign_change_nothing() -> None:
     ):
         rig.append(replace(rig.message(payload, epoch=epoch), campaign_id=other))
     assert snapshot(rig.campaign) == {**before, "strays": before["strays"] + 3}
+
+
+def test_a_record_of_another_campaign_before_the_opening_stops_nobody() -> None:
+    rig = Rig(2)
+    folded = Campaign(CAMPAIGN)
+    for record in (replace(rig.message(Control("cancel")), campaign_id=CAMPAIGN[:-1] + "0"), *rig.journal):
+        folded.apply(record)
+    assert folded.sealed and not folded.problem and folded.strays == 1
 
 
 def test_a_run_that_dies_after_its_claim_leaves_nothing_that_only_it_knew(clock: Clock) -> None:
