@@ -12,6 +12,7 @@ from unit.relay_node import CAMPAIGN, ISO, OTHER_CAMPAIGN, OTHER_ISO, OTHER_STAR
 
 from isolift_relay import ids, wire
 from isolift_relay.events import (
+    AckDelivery,
     BrokerDown,
     ChannelUp,
     DomainDown,
@@ -158,6 +159,35 @@ def test_a_successor_whose_disc_does_not_get_in_while_the_broker_is_away_is_not_
     assert session.the(EjectMedium).campaign_id == CAMPAIGN
 
 
+def test_a_successor_gets_its_disc_at_the_deadline_of_an_upgrade_that_says_nothing(session: Node) -> None:
+    """At that the agent goes on with the next one, and has no result to tell."""
+    session.starts()
+    later = replace(OTHER_START, deadline=START.deadline + 1000.0)
+    wake = session.commands(later, "d.1", campaign=OTHER_CAMPAIGN).the(Wake)
+    assert wake.after_s == START.deadline - session.now
+    session.now = START.deadline - 1.0
+    again = session.happens(wake.event).the(Wake)
+    session.now += again.after_s
+    assert session.happens(again.event).the(InsertMedium).path == OTHER_ISO
+    session.medium_is_done()
+    assert session.happens(again.event).effects == []
+
+
+def test_a_command_that_comes_again_before_it_was_handed_over_takes_the_place_of_the_first(
+    session: Node,
+) -> None:
+    """Each start of a VM whose drive is slow would keep one of the deliveries that the whole node may have."""
+    number = session.commands(START, "c.1").the(InsertMedium).number
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).effects == []
+    for repeated in range(2, 10):
+        assert session.commands(OTHER_START, f"d.{repeated}", campaign=OTHER_CAMPAIGN).effects == [
+            AckDelivery(session.tag - 1)
+        ]
+    session.happens(MediumDone(VM, number))
+    carried = [frame.message.message_id for frame in session.frames() if isinstance(frame, wire.Carry)]
+    assert carried == ["c.1", "d.9"]
+
+
 def test_a_successor_that_the_agent_refused_gets_no_disc(session: Node) -> None:
     starts_two(session)
     session.says(wire.Ack(session=session.session, message_id="d.1", refused="busy"))
@@ -260,6 +290,58 @@ def test_a_result_that_is_said_again_and_again_with_the_tray_locked_costs_no_mor
             session.now += wake.after_s
             session.happens(wake.event)
     assert tries == logs == Limits().eject_tries
+    session.now += 3600.0
+    session.reports(RESULT, "g.0").broker_answers()
+    assert session.of(EjectMedium) == [], (
+        "the log says that it stays until it is ejected by hand or by cleanup"
+    )
+
+
+def test_a_guest_that_says_results_without_end_has_its_drive_looked_at_now_and_then(session: Node) -> None:
+    looks = 0
+    for number in range(200):
+        session.now += 0.1
+        looks += len(session.reports(RESULT, f"g.{number}").broker_answers().of(EjectMedium))
+        if session.of(EjectMedium):
+            session.medium_is_done()
+    assert looks == Limits().looks_burst
+
+
+def test_of_two_discs_that_may_be_there_each_is_taken_out_whatever_becomes_of_the_other(
+    session: Node,
+) -> None:
+    """The relay began anew, and does not know which of the two is in the drive; libvirt cannot be reached at first."""
+    number = session.reports(RESULT).broker_answers().the(EjectMedium).number
+    session.reports(RESULT, "g.2", **of_other_campaign()).broker_answers()
+    session.happens(MediumDone(VM, number, Reason.MEDIA_ERROR, "libvirt cannot be reached"))
+    assert session.the(EjectMedium).campaign_id == OTHER_CAMPAIGN
+    wake = session.the(Wake)
+    session.medium_is_done()
+    session.now += wake.after_s
+    assert session.happens(wake.event).the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_disc_that_waits_to_be_ejected_is_not_forgotten_over_the_end_of_the_next_upgrade(
+    session: Node,
+) -> None:
+    session.starts().reports(RESULT).broker_answers().medium_is_done(Reason.TRAY_LOCKED, "mounted")
+    wake = session.the(Wake)
+    insertion = session.commands(OTHER_START, "c.2", campaign=OTHER_CAMPAIGN).the(InsertMedium)
+    session.reports(RESULT, "g.2", **of_other_campaign()).broker_answers()
+    session.happens(MediumDone(VM, insertion.number, Reason.TRAY_LOCKED, "mounted"))
+    assert session.the(EjectMedium).campaign_id == OTHER_CAMPAIGN
+    session.medium_is_done()
+    session.now += wake.after_s
+    assert session.happens(wake.event).the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_disc_that_got_half_in_leaves_together_with_the_one_of_before(session: Node) -> None:
+    starts_two(session)
+    number = session.reports(RESULT).broker_answers().the(InsertMedium).number
+    session.reports(RESULT, "g.2", **of_other_campaign()).broker_answers()
+    session.happens(MediumDone(VM, number, Reason.MEDIA_ERROR, "the definition keeps the other disc"))
+    assert session.the(EjectMedium).campaign_id == CAMPAIGN
+    assert session.medium_is_done().the(EjectMedium).campaign_id == OTHER_CAMPAIGN
 
 
 def test_the_disc_of_before_leaves_also_if_its_successor_ended_before_it_was_known_to_have_none(

@@ -25,6 +25,7 @@ from .events import (
     Delivery,
     DomainDown,
     DomainUp,
+    DriveDue,
     Effect,
     EjectDue,
     Event,
@@ -63,6 +64,7 @@ class Relay:
             Published: self._published,
             MediumDone: self._medium_done,
             EjectDue: self._eject_due,
+            DriveDue: self._drive_due,
             KnockDue: self._knock_due,
         }
 
@@ -180,7 +182,12 @@ class Relay:
     def _eject_due(self, event: EjectDue) -> None:
         vm = self._desk.vms.get(event.vm)
         if vm is not None:
-            self._drives.due(vm, event.tries)
+            self._drives.due(vm, event.campaign_id, event.tries)
+
+    def _drive_due(self, event: DriveDue) -> None:
+        vm = self._desk.vms.get(event.vm)
+        if vm is not None:
+            self._drives.pass_on(vm)
 
     def _knock_due(self, event: KnockDue) -> None:
         vm = self._desk.vms.get(event.vm)

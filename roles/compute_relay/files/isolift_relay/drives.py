@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from . import wire
 from .desk import Desk
-from .events import AckDelivery, EjectDue, EjectMedium, InsertMedium, Level, Log, MediumDone, Wake
+from .events import AckDelivery, DriveDue, EjectDue, EjectMedium, InsertMedium, Level, Log, MediumDone, Wake
 from .media import Reason
 from .sessions import Command, Ejection, Operation, State, Tenant, Vm
 
@@ -33,8 +33,15 @@ class Drives:
         self._desk = desk
 
     def accept(self, vm: Vm, command: Command) -> None:
-        """Takes a command for the VM; it goes to the agent after those before it."""
-        vm.waiting.append(command)
+        """Takes a command for the VM; it goes to the agent after those before it. One that asks the same takes the place of an older one,
+        so that a VM whose drive is slow keeps no more of the broker's deliveries than it has upgrades."""
+        place = next((place for place, one in enumerate(vm.waiting) if _asks_the_same(one, command)), None)
+        if place is None:
+            vm.waiting.append(command)
+        else:
+            older, vm.waiting[place] = vm.waiting[place], command
+            if older.tag is not None:
+                self._desk.emit(AckDelivery(older.tag))
         self._advance(vm)
 
     def acknowledged(self, vm: Vm, command: wire.Message, refused: bool) -> None:
@@ -67,7 +74,7 @@ class Drives:
             vm.successor = None
         if vm.tenant is not None and _is(vm.tenant.start, result):
             self._vacate(vm)
-        elif vm.ejection is None and not _has_drive(vm, result.campaign_id):
+        elif _may_hold(vm, result.campaign_id) and vm.looks.take(1, self._desk.elapsed):
             # put there under an earlier run of the relay, or by the playbook while another campaign's upgrade had the drive
             self._wish(vm, Ejection(result.campaign_id))
 
@@ -82,10 +89,21 @@ class Drives:
         else:
             vm.tenant = None
 
-    def due(self, vm: Vm, tries: int) -> None:
+    def pass_on(self, vm: Vm) -> None:
+        """The drive goes to the upgrade that waits for it at the deadline of the one that has it: at that its agent goes on, too, and says
+        nothing."""
+        if vm.tenant is None or vm.successor is None:
+            return
+        if self._is_past(vm.tenant.start):
+            self._vacate(vm)
+        else:
+            self._watch(vm.tenant)
+
+    def due(self, vm: Vm, campaign_id: str, tries: int) -> None:
         """The pause before another try to eject is over."""
-        if vm.ejection is not None and vm.ejection.tries == tries:
-            self._wish(vm, replace(vm.ejection, due=True))
+        ejection = vm.ejections.get(campaign_id)
+        if ejection is not None and ejection.tries == tries:
+            self._wish(vm, replace(ejection, due=True))
 
     def done(self, vm: Vm, event: MediumDone) -> None:
         """The operation is over."""
@@ -109,7 +127,7 @@ class Drives:
             commands.insert(0, vm.operation)
         for command in commands:
             self._desk.undeliverable(command, "no_agent", "the domain stopped or moved away")
-        for ejection in (vm.operation, vm.ejection):
+        for ejection in (vm.operation, *vm.ejections.values()):
             if isinstance(ejection, Ejection):
                 self._desk.emit(EjectMedium(vm.uuid, self._desk.number(), ejection.campaign_id))
 
@@ -123,8 +141,9 @@ class Drives:
 
     def _advance(self, vm: Vm) -> None:
         while vm.operation is None:
-            if vm.ejection is not None and vm.ejection.due:
-                ejection, vm.ejection = vm.ejection, None
+            ejection = next((one for one in vm.ejections.values() if one.due), None)
+            if ejection is not None:
+                del vm.ejections[ejection.campaign_id]
                 self._begin(vm, ejection)
             elif vm.waiting:
                 self._next(vm, vm.waiting.popleft())
@@ -136,11 +155,13 @@ class Drives:
         is_new = isinstance(message.payload, wire.Start) and message.upgrade_id != vm.finished
         if is_new and not self._problem(vm, message):
             if not self._is_taken(vm, message):
-                if vm.ejection is not None and vm.ejection.campaign_id == message.campaign_id:
-                    vm.ejection = None
                 self._begin(vm, command)
                 return
-            if vm.successor is None or _is(vm.successor, message) or self._is_past(vm.successor):
+            if vm.successor is None or self._is_past(vm.successor):
+                vm.successor = message
+                assert vm.tenant is not None  # else the drive would be free
+                self._watch(vm.tenant)
+            elif _is(vm.successor, message):
                 vm.successor = message
         self._hand_over(vm, command)
 
@@ -173,6 +194,11 @@ class Drives:
             return False
         return not self._is_past(vm.tenant.start)
 
+    def _watch(self, tenant: Tenant) -> None:
+        start = tenant.start
+        if isinstance(start.payload, wire.Start):
+            self._desk.emit(Wake(max(0.0, start.payload.deadline - self._desk.now), DriveDue(start.vm)))
+
     def _is_past(self, start: wire.Message) -> bool:
         return isinstance(start.payload, wire.Start) and start.payload.deadline <= self._desk.now
 
@@ -190,7 +216,7 @@ class Drives:
             self._wish(vm, Ejection(tenant.start.campaign_id, None if past else successor))
 
     def _wish(self, vm: Vm, ejection: Ejection) -> None:
-        vm.ejection = ejection
+        vm.ejections[ejection.campaign_id] = ejection
         self._advance(vm)
 
     def _begin(self, vm: Vm, operation: Operation) -> None:
@@ -200,6 +226,8 @@ class Drives:
         if start is not None and isinstance(start.payload, wire.Start):
             if vm.tenant is None or not _is(vm.tenant.start, start):
                 vm.tenant = Tenant(start)
+            vm.ejections.pop(start.campaign_id, None)
+            vm.given_up = "" if vm.given_up == start.campaign_id else vm.given_up
             self._desk.emit(InsertMedium(vm.uuid, number, start.payload.media_path))
         elif isinstance(operation, Ejection):
             self._desk.emit(EjectMedium(vm.uuid, number, operation.campaign_id))
@@ -212,27 +240,33 @@ class Drives:
             self._unsettle(vm, start)
             command = (start.payload.TYPE, start.message_id)
             self._desk.tell(start, wire.Undeliverable(*command, event.reason.value, event.detail[:300]))
-            wished = vm.ejection.successor if vm.ejection is not None else None
-            vm.ejection = replace(ejection, successor=wished)  # the disc of before is still in the drive
+            # The disc of before is still in the drive: it comes out before any other.
+            vm.ejections = {ejection.campaign_id: replace(ejection, successor=None), **vm.ejections}
         else:
             self._retry(vm, ejection, event.reason, event.detail)
 
     def _retry(self, vm: Vm, ejection: Ejection, reason: Reason, detail: str) -> None:
-        tries = ejection.tries + 1
-        is_replaced = vm.ejection is not None and vm.ejection.successor is not None
-        if not is_replaced:
-            vm.ejection = None  # another result came meanwhile: it frees no drive that this disc holds
-        again = reason in RETRIED and tries < self._desk.limits.eject_tries and not is_replaced
+        campaign_id, tries = ejection.campaign_id, ejection.tries + 1
+        again = reason in RETRIED and tries < self._desk.limits.eject_tries
         what = (
             "will try again" if again else "it stays in the drive until it is ejected by hand or by cleanup"
         )
         text = f"{vm.name} ({vm.uuid}): could not eject the disc, {reason.value}: {detail}; {what}"
         self._desk.emit(Log(Level.WARNING, text))
-        if again:
-            vm.ejection = Ejection(ejection.campaign_id, tries=tries, due=False)
-            self._desk.emit(
-                Wake(self._desk.limits.eject_pause_s * 2 ** (tries - 1), EjectDue(vm.uuid, tries))
-            )
+        if not again:
+            vm.given_up = campaign_id
+        elif campaign_id not in vm.ejections:
+            vm.ejections[campaign_id] = Ejection(campaign_id, tries=tries, due=False)
+            pause_s = self._desk.limits.eject_pause_s * 2 ** (tries - 1)
+            self._desk.emit(Wake(pause_s, EjectDue(vm.uuid, campaign_id, tries)))
+
+
+def _asks_the_same(one: Command, other: Command) -> bool:
+    """Whether both are starts, or both cancels, of one upgrade by one coordinator."""
+    kind = type(one.message.payload)
+    if kind not in (wire.Start, wire.Cancel) or kind is not type(other.message.payload):
+        return False
+    return (one.message.upgrade_id, one.message.epoch) == (other.message.upgrade_id, other.message.epoch)
 
 
 def _is(start: wire.Message | None, message: wire.Message) -> bool:
@@ -240,6 +274,10 @@ def _is(start: wire.Message | None, message: wire.Message) -> bool:
     return start is not None and start.upgrade_id == message.upgrade_id
 
 
-def _has_drive(vm: Vm, campaign_id: str) -> bool:
-    """Whether the drive is an upgrade's of that campaign."""
-    return vm.tenant is not None and vm.tenant.start.campaign_id == campaign_id
+def _may_hold(vm: Vm, campaign_id: str) -> bool:
+    """Whether the drive may hold a disc of that campaign which nobody sees to."""
+    is_seen_to = campaign_id in vm.ejections or (
+        isinstance(vm.operation, Ejection) and vm.operation.campaign_id == campaign_id
+    )
+    is_wanted = vm.tenant is not None and vm.tenant.start.campaign_id == campaign_id
+    return not (is_seen_to or is_wanted or vm.given_up == campaign_id)

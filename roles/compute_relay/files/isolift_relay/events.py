@@ -108,10 +108,18 @@ class MediumDone:
 
 @dataclass(frozen=True)
 class EjectDue:
-    """Time for try number ``tries`` to eject."""
+    """Time for the next try, after ``tries``, to eject a campaign's disc."""
 
     vm: str
+    campaign_id: str
     tries: int
+
+
+@dataclass(frozen=True)
+class DriveDue:
+    """The upgrade that has the VM's drive may be past its deadline, and another one waits for the drive."""
+
+    vm: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,7 @@ Event = Union[
     Published,
     MediumDone,
     EjectDue,
+    DriveDue,
     KnockDue,
 ]
 
@@ -225,7 +234,7 @@ class Wake:
     """Bring the event back after so many seconds."""
 
     after_s: float
-    event: EjectDue | KnockDue
+    event: EjectDue | DriveDue | KnockDue
 
 
 class Level(Enum):

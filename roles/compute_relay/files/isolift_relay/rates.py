@@ -32,6 +32,9 @@ class Limits:
     """Refusals reported for one upgrade."""
     refused_upgrades: int = 64
     """Upgrades of one VM whose refusals are counted; the oldest are forgotten."""
+    looks_per_s: float = 1.0 / 60
+    looks_burst: float = 64.0
+    """Looks for a disc whose start this run of the relay did not see; an agent keeps as many results."""
     eject_tries: int = 6
     eject_pause_s: float = 5.0
     """Pause before the second try to eject; it doubles with every further one."""

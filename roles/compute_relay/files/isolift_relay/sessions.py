@@ -115,7 +115,8 @@ class Vm:
     knock_due: bool = False
     operation: Operation | None = None  # what is being done to the drive
     operation_number: int = 0
-    ejection: Ejection | None = None  # what is to be done to it next
+    ejections: dict[str, Ejection] = field(default_factory=dict)  # what is to be done to it next, by campaign
+    given_up: str = ""  # campaign whose disc did not come out in all tries
     tenant: Tenant | None = None  # whom it belongs to
     successor: Message | None = None  # the start that the agent put behind the tenant's
     waiting: deque[Command] = field(default_factory=deque)  # behind the operation
@@ -136,6 +137,7 @@ class Vm:
         self.daily = Bucket(limits.bytes_per_day / 86400.0, limits.bytes_per_day)
         self.hellos = Bucket(limits.hellos_per_s, limits.hellos_burst)
         self.logs = Bucket(limits.logs_per_s, limits.logs_burst)
+        self.looks = Bucket(limits.looks_per_s, limits.looks_burst)
 
     def step(self, kind: Kind) -> None:
         """Moves the state.
