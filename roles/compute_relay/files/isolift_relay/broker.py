@@ -40,9 +40,12 @@ CONFIRM_LIMIT_S = 15.0
 """Seconds after which a confirm is missed, and after as many again the session is given up: a broker that was killed may have taken
 messages for a stream that it had not found yet, and owe for them for ever."""
 
-QUESTIONS_PER_S = 0.1
+QUESTIONS_PER_S = 1.0
 QUESTIONS_BURST = 10.0
 """How often RabbitMQ is asked whether there is a stream: a guest can name campaigns that never were, and RabbitMQ logs each question."""
+
+GONE_KEPT = 1000
+"""Streams that RabbitMQ is known not to have; the journal of a campaign is made once."""
 
 OWED_LIMIT = 10_000
 """Most answers that the broker may owe before nothing more is announced."""
@@ -252,6 +255,7 @@ class _Session:
         self._returned: dict[int, str] = {}  # first token: the stream that no route leads to
         self._sought: dict[str, list[int]] = {}  # the stream that was asked for: tokens that wait
         self._questions = Bucket(QUESTIONS_PER_S, QUESTIONS_BURST)
+        self._gone: OrderedDict[str, None] = OrderedDict()
         self._deliveries = Deliveries()
         self._blocked = False
 
@@ -424,6 +428,9 @@ class _Session:
         if stream in self._sought:
             self._sought[stream].extend(tokens)
             return
+        if stream in self._gone:
+            self._settle(tokens, Outcome.GONE)
+            return
         if not self._questions.take(1, self._loop.time()):
             self._settle(tokens, Outcome.REFUSED)  # to be said again
             return
@@ -436,7 +443,14 @@ class _Session:
         channel.add_on_close_callback(lambda _channel, reason: self._found(stream, reason))
 
     def _found(self, stream: str, reason: Exception) -> None:
-        self._settle(self._sought.pop(stream), Outcome.GONE if is_gone(reason) else Outcome.REFUSED)
+        tokens = self._sought.pop(stream)
+        if not is_gone(reason):
+            self._settle(tokens, Outcome.REFUSED)
+            return
+        self._gone[stream] = None
+        if len(self._gone) > GONE_KEPT:
+            self._gone.popitem(last=False)
+        self._settle(tokens, Outcome.GONE)
 
 
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
