@@ -144,6 +144,8 @@ def test_cancelled_upgrade_makes_way_for_the_one_that_waits() -> None:
     core = requested()
     core.command(START, OTHER_UPGRADE)
     core.command(Cancel())
+    (result,) = (one for one in core.memory.outbox if isinstance(one.payload, Result))
+    core.do(events.Acknowledged(result.message_id))
     assert core.upgrade().upgrade_id == OTHER_UPGRADE and core.found(events.Inspect)
 
 

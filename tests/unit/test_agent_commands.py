@@ -41,7 +41,7 @@ from isolift_agent.events import (
 from isolift_agent.lifecycle import due
 from isolift_agent.memory import CLAIMS_LIMIT, Memory
 from isolift_agent.states import State
-from isolift_agent.wire import Cancel, Notification, Progress, Request, Result
+from isolift_agent.wire import Cancel, Message, Notification, Progress, Request, Result
 
 
 def result_of(core: Core) -> Result:
@@ -96,9 +96,38 @@ def test_busy_with_another_upgrade() -> None:
     assert core.refusal().startswith("busy"), "one waits already"
 
     core.command(Cancel())
+    core.do(Acknowledged(result_message(core).message_id))
     assert core.upgrade().upgrade_id == OTHER_UPGRADE and core.state is State.INSPECTING
     assert core.found(Inspect)
     assert core.memory.waiting is None
+
+
+def result_message(core: Core) -> Message:
+    """The result that waits to be acknowledged."""
+    (message,) = (one for one in core.memory.outbox if isinstance(one.payload, Result))
+    return message
+
+
+def test_the_next_upgrade_waits_until_the_result_of_the_one_before_was_taken() -> None:
+    """Not before that does the relay exchange the disc."""
+    core = installing()
+    core.command(START, OTHER_UPGRADE)
+    core.do(Installed(UPGRADE, "2.0.0", exit_code=0))
+    ended = result_message(core)
+    assert core.state is None and not core.found(Inspect)
+
+    core.command(START, OTHER_UPGRADE)
+    assert core.refusal() == "" and core.sent(Progress) == [] and core.state is None
+    core.command(permit(), OTHER_UPGRADE)
+    assert core.refusal() == "" and core.sent(Progress) == []
+    core.command(START, THIRD_UPGRADE)
+    assert core.refusal().startswith(f"busy: {OTHER_UPGRADE} is first")
+
+    core.restart()
+    core.welcome()
+    assert core.state is None and core.sent(Result)
+    core.do(Acknowledged(ended.message_id, "unknown_campaign"))
+    assert core.upgrade().upgrade_id == OTHER_UPGRADE and core.found(Inspect)
 
 
 def test_waiting_upgrade_is_dropped_at_its_deadline() -> None:

@@ -83,8 +83,8 @@ def _start(step: Step, message: Message) -> None:
         _start_again(step, current, message)
     elif refusal:
         step.do(Acknowledge(message.message_id, refusal))
-    elif step.memory.current:
-        _queue(step, step.memory.current, message)
+    elif step.memory.current or step.memory.waiting:
+        _queue(step, message)
     else:
         step.do(Acknowledge(message.message_id))
         step.inspect(Upgrade(message), Kind.START)
@@ -102,20 +102,19 @@ def _start_refusal(step: Step, message: Message) -> str:
     return ""
 
 
-def _queue(step: Step, current: Upgrade, message: Message) -> None:
-    """Another upgrade is in progress: this one is next, unless yet another is."""
+def _queue(step: Step, message: Message) -> None:
+    """Another upgrade is in progress, or its result was not taken yet: this one is next, unless yet another is."""
     waiting = step.memory.waiting
+    ahead = step.memory.current or waiting
+    assert ahead is not None
     if waiting and waiting.upgrade_id != message.upgrade_id:
-        step.do(
-            Acknowledge(
-                message.message_id, f"busy: {current.upgrade_id} is in progress and another one is next"
-            )
-        )
+        step.do(Acknowledge(message.message_id, f"busy: {ahead.upgrade_id} is first and another one is next"))
     else:
         queued = altered(waiting, command=message) if waiting else Upgrade(message)
         step.memory = altered(step.memory, waiting=move(queued, Kind.QUEUE))
         step.do(Acknowledge(message.message_id))
-    step.report(message, Progress("busy", current.upgrade_id))
+    if ahead.upgrade_id != message.upgrade_id:
+        step.report(message, Progress("busy", ahead.upgrade_id))
 
 
 def _start_again(step: Step, upgrade: Upgrade, message: Message) -> None:
@@ -156,11 +155,12 @@ def _notification(step: Step, message: Message) -> None:
 def _permit_for_another(step: Step, message: Message) -> None:
     """A permit for an upgrade that waits is of no use: its turn will bring a new request."""
     current, waiting = step.memory.current, step.memory.waiting
-    if current and waiting and waiting.upgrade_id == message.upgrade_id:
-        step.do(Acknowledge(message.message_id))
-        step.report(message, Progress("busy", current.upgrade_id))
-    else:
+    if waiting is None or waiting.upgrade_id != message.upgrade_id:
         step.do(Acknowledge(message.message_id, "unknown_upgrade: it was never started here"))
+        return
+    step.do(Acknowledge(message.message_id))
+    if current:
+        step.report(message, Progress("busy", current.upgrade_id))
 
 
 def _cancel(step: Step, message: Message) -> None:

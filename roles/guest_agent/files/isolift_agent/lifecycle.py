@@ -128,6 +128,8 @@ def _welcomed(step: Step, event: Welcomed) -> None:
 
 def _acknowledged(step: Step, event: Acknowledged) -> None:
     step.memory = step.memory.without_sent(event.message_id)
+    if step.memory.waiting and step.memory.current is None:
+        step.do(Repeat(Ticked()))
 
 
 def _ticked(step: Step, _event: Ticked) -> None:
@@ -137,9 +139,14 @@ def _ticked(step: Step, _event: Ticked) -> None:
         waiting = None
     if upgrade and upgrade.state in _WITH_DEADLINE and step.overdue(upgrade):
         step.give_up(upgrade, Kind.EXPIRE, None)
-    elif waiting and upgrade is None:
+    elif waiting and upgrade is None and not _owes_result(step.memory):
         step.memory = altered(step.memory, waiting=None)
         step.inspect(waiting, Kind.TURN)
+
+
+def _owes_result(memory: Memory) -> bool:
+    """Whether the result of the upgrade before was not taken yet: only when it was does the next one's disc come."""
+    return any(isinstance(message.payload, Result) for message in memory.outbox)
 
 
 def _commanded(step: Step, event: Commanded) -> None:
