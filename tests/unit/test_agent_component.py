@@ -247,6 +247,23 @@ def test_private_copy_begins_anew(guest: Guest) -> None:
     assert not (copy_of(guest) / "finished.json").exists()
 
 
+def test_whole_copy_is_not_made_twice(guest: Guest) -> None:
+    """The permit ran out while it was made: a copy that takes longer than that would never be whole in time."""
+    start = guest.insert()
+    assert prepare(guest, start).failure is None
+    guest.drives = ["empty"]
+    assert prepare(guest, start).failure is None
+
+
+def test_copy_that_is_not_whole_is_made_anew(guest: Guest) -> None:
+    start = guest.insert()
+    assert prepare(guest, start).failure is None
+    version = copy_of(guest) / "tree/payload/version"
+    version.write_text("2.0")
+    assert prepare(guest, start).failure is None
+    assert version.read_text() == "2.0.0\n"
+
+
 @pytest.mark.parametrize("data", [b"2.0.1\n", b"2.0.0", b"2.0.0\n\n", b""])
 def test_changed_file(guest: Guest, data: bytes) -> None:
     start = guest.insert()
@@ -341,6 +358,26 @@ def test_too_little_space(guest: Guest) -> None:
         assert list(work.iterdir()) == []
     finally:
         subprocess.run(["umount", str(work)], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("work", [inspect, prepare])
+def test_part_of_a_copy_takes_no_space_from_the_next(
+    guest: Guest, work: Callable[[Guest, Start], Inspected | Prepared]
+) -> None:
+    """The guest lost its power while it copied."""
+    start = guest.insert()
+    place = guest.root / "work"
+    place.mkdir(exist_ok=True)
+    size = SPARE_BYTES + SPARE_BYTES // 2
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True, timeout=10, env={}
+    )
+    try:
+        (copy_of(guest) / "tree").mkdir(parents=True)
+        (copy_of(guest) / "tree/part").write_bytes(bytes(SPARE_BYTES))
+        assert work(guest, start).failure is None
+    finally:
+        subprocess.run(["umount", str(place)], check=True, timeout=10)
 
 
 def test_abandoned_copy(guest: Guest) -> None:

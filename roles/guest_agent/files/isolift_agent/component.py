@@ -10,6 +10,7 @@ The installer runs from a private copy whose every file was checked, because a d
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -99,11 +100,15 @@ def chosen_platform(manifest: Manifest, directory: Path) -> Platform:
         raise ComponentError("verify", error.code, error.detail) from error
 
 
-def check_space(config: Config, manifest: Manifest) -> None:
-    """Make sure that the private copy fits.
+def check_space(config: Config, manifest: Manifest, directory: Path) -> None:
+    """Make sure that the private copy in ``directory`` fits, if it is not there yet. What is there of a part of it is removed.
 
     :raises ComponentError: it does not.
+    :raises OSError: the part cannot be removed.
     """
+    if (directory / MANIFEST).exists():
+        return
+    remove(directory)
     needed = sum(entry.size for entry in manifest.files) + SPARE_BYTES
     free = facts.free_bytes(config.work_dir)
     if free < needed:
@@ -113,12 +118,14 @@ def check_space(config: Config, manifest: Manifest) -> None:
 
 
 def copy(config: Config, drive: Drive, sha256: str, directory: Path, abandoned: Callable[[], bool]) -> None:
-    """Make the private copy in ``directory``, unmount, and check every file of the copy. A disc that leaves the drive
-    meanwhile is waited for, and copied anew.
+    """Make the private copy in ``directory``, unmount, and check every file of the copy; one that is there and whole is taken as it is. A
+    disc that leaves the drive meanwhile is waited for, and copied anew.
 
     :raises ComponentError: that was not possible, or the copy is not what the manifest says.
     :raises Abandoned: ``abandoned`` said so in between.
     """
+    if _is_copied(sha256, directory, abandoned):
+        return
     for tries_left in reversed(range(COPIES_TRIED)):
         try:
             _copy_once(config, drive, sha256, directory, abandoned)
@@ -135,7 +142,7 @@ def _copy_once(
     try:
         with _mounted(drive, sha256, abandoned) as disc:
             manifest = _verified(config, disc)
-            check_space(config, manifest)
+            check_space(config, manifest, directory)
             _make_directory(directory)
             for entry in manifest.files:
                 _copy_file(disc.root / entry.path, directory / TREE / entry.path, entry, abandoned)
@@ -144,6 +151,22 @@ def _copy_once(
         sync_directory(directory.parent)
     except (OSError, ValueError) as error:  # ValueError: a path that this guest's locale has no letters for
         raise ComponentError("prepare", "copy_failed", str(error)) from error
+
+
+def _is_copied(sha256: str, directory: Path, abandoned: Callable[[], bool]) -> bool:
+    """Whether the copy is there and whole: the permit ran out while it was made, or the agent was restarted after that. Its manifest is
+    written last, so it was verified."""
+    try:
+        manifest = (directory / MANIFEST).read_bytes()
+        if hashlib.sha256(manifest).hexdigest() != sha256:
+            return False
+        _check_copy(directory / TREE, parse(manifest).files, abandoned)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, ManifestError, ComponentError) as error:
+        log.warning(f"{directory} is copied anew: {error}")
+        return False
+    return True
 
 
 def copied_manifest(directory: Path) -> Manifest:

@@ -30,7 +30,7 @@ def inspect(config: Config, upgrade: Upgrade, abandoned: IsAbandoned) -> Inspect
     try:
         manifest = component.read_manifest(config, drive, upgrade.start.manifest_sha256, abandoned)
         platform = component.platform_of(manifest)
-        component.check_space(config, manifest)
+        component.check_space(config, manifest, _directory(config, upgrade.upgrade_id))
         version = detect.read_version(platform.detect)
         gathered = facts.gather(config.work_dir)
     except component.ComponentError as error:
