@@ -26,8 +26,9 @@ def below(path: Path) -> list[str]:
 
 
 def _places() -> list[bytes]:
-    fields = (line.split() for line in _LIST.read_bytes().splitlines())
-    return [_ESCAPED.sub(_byte, field[4]) for field in fields]
+    # Only these two separate: other white space may be part of a path as it is.
+    lines = filter(None, _LIST.read_bytes().split(b"\n"))
+    return [_ESCAPED.sub(_byte, line.split(b" ")[4]) for line in lines]
 
 
 def _byte(escape: re.Match[bytes]) -> bytes:
