@@ -45,13 +45,12 @@ def start(directory: Path, lock: Path, order: runner.Order) -> subprocess.Popen[
     try:
         file = _open(lock)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_ours(file):
+                raise InstallerError("installer_running", "the installer of an earlier upgrade still runs")
             runner.write_order(directory, order)
             return _spawn(directory, file)
         finally:
             os.close(file)  # the runner has its own
-    except BlockingIOError as error:
-        raise InstallerError("installer_running", "the installer of an earlier upgrade still runs") from error
     except OSError as error:
         raise InstallerError("not_started", f"cannot start the installer: {error}") from error
 
@@ -84,12 +83,9 @@ def running(lock: Path) -> bool:
     """
     file = _open(lock)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _is_ours(file)
     finally:
         os.close(file)
-    return False
 
 
 def _fell_with_the_guest(beginning: runner.Beginning, ending: runner.Ending) -> bool:
@@ -103,6 +99,15 @@ def _outwait(beginning: runner.Beginning) -> None:
     """The runner died before its installer: the time limit is ours to keep now, as far as it was not used up."""
     if not process.wait_gone(beginning.installer, beginning.timeout_s - process.age_s(beginning.installer)):
         process.end_foreign_group(beginning.installer)
+
+
+def _is_ours(file: int) -> bool:
+    """Take the lock, unless a runner has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open(lock: Path) -> int:
