@@ -119,6 +119,7 @@ class Campaign(Fold):
         upgrade = self.upgrades.get(vm)
         if upgrade is not None:
             upgrade.missed("shut_off: no relay has it running")
+            upgrade.ask_from = NEVER
             upgrade.elsewhere = True
             self._turns.pass_over(vm)
             self._changed.add(vm)
@@ -277,12 +278,12 @@ class Campaign(Fold):
         return upgrade.since + float(getattr(self.policy, option))
 
     def _question(self, upgrade: Upgrade, now: float) -> list[Effect]:
-        """The start once more: at a hello, and after a claim if nothing was heard of the upgrade since."""
+        """The start once more: at a hello, and after a claim if nothing was heard of the upgrade since; and again until it is answered."""
         if upgrade.state is State.PENDING or not (
             upgrade.greeted or upgrade.unknown or now >= upgrade.ask_from
         ):
             return []
-        upgrade.greeted, upgrade.unknown, upgrade.ask_from = False, False, NEVER
+        upgrade.greeted, upgrade.unknown, upgrade.ask_from = False, False, now + RESEND_MOST_S
         return [self._send_question(upgrade, now)]
 
     def _next_step(self, upgrade: Upgrade, now: float, judge: Judge, asked: bool) -> list[Effect]:

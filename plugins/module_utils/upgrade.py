@@ -237,7 +237,7 @@ def _holds_for_good(payload: Payload) -> bool:
 
 def _delivered(upgrade: Upgrade, payload: Delivered, at: float, _target: str) -> bool:
     if payload.command == Start.TYPE and not upgrade.final:
-        upgrade.answered_at = at
+        upgrade.answered_at, upgrade.ask_from = at, NEVER
         upgrade._move(Event.START_DELIVERED, at)
         return True
     return payload.command == Notification.TYPE and _permit_arrived(upgrade)
@@ -256,8 +256,8 @@ def _undeliverable(upgrade: Upgrade, payload: Undeliverable, at: float, _target:
     reason = payload.reason + (f": {payload.detail}" if payload.detail else "")
     if payload.command == Notification.TYPE and payload.detail.startswith(UNKNOWN_UPGRADE):
         upgrade.unknown = True
-    if payload.command == Start.TYPE and payload.detail.startswith(JOURNAL_UNWRITABLE):
-        upgrade.ask_from = at + REASK_S
+    if payload.command == Start.TYPE:
+        upgrade.ask_from = at + REASK_S if payload.detail.startswith(JOURNAL_UNWRITABLE) else NEVER
     upgrade.elsewhere = payload.reason == NOT_HERE
     if payload.reason not in INELIGIBLE_REASONS:
         has_news = upgrade.unknown or upgrade.elsewhere or upgrade.ask_from < NEVER

@@ -24,7 +24,7 @@ from unit.campaign_rig import (
     vm_uuid,
 )
 
-from ansible_collections.isolift.vm.plugins.module_utils.campaign import ANSWER_S
+from ansible_collections.isolift.vm.plugins.module_utils.campaign import ANSWER_S, RESEND_MOST_S
 from ansible_collections.isolift.vm.plugins.module_utils.fold import PATIENCE_S
 from ansible_collections.isolift.vm.plugins.module_utils.states import LIMITED, State
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import REASK_S
@@ -120,6 +120,11 @@ def test_after_a_claim_those_are_asked_of_whom_nothing_is_heard() -> None:
     rig.settle()
     (question,) = rig.settle(PATIENCE_S)
     assert (question.vm, question.payload.TYPE) == (vm_uuid(0), "start")
+    assert not rig.settle(RESEND_MOST_S - 1.0)
+    (again,) = rig.settle(1.0)
+    assert (again.vm, again.payload.TYPE) == (vm_uuid(0), "start"), "the first one may be lost"
+    rig.relay(START_DELIVERED)
+    assert not rig.settle(RESEND_MOST_S)
 
 
 # Limits of states.
