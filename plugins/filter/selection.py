@@ -52,9 +52,7 @@ def by_node(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return shares
 
 
-def discs_left(
-    results: Sequence[Mapping[str, Any]], ejections: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[str]:
+def discs_left(results: Sequence[Mapping[str, Any]], ejections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """See discs_left.yml."""
     return report.discs_left(results, ejections)
 

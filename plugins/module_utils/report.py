@@ -102,6 +102,9 @@ _NAMED_MOST = 10
 
 _WELL = (State.SUCCEEDED.value, State.UP_TO_DATE.value)
 
+_TOLD = (*_WELL, State.DECLINED.value, State.INTERRUPTED.value)
+"""Outcomes that only an agent tells; its relay ejects the disc when it does."""
+
 _PLAIN_REASONS = {State.DECLINED: "the user said no"}
 
 
@@ -241,35 +244,46 @@ def _cells(result: Mapping[str, Any]) -> Sequence[str]:
     )
 
 
-def discs_left(
-    results: Iterable[Mapping[str, Any]], ejections: Mapping[str, Iterable[Mapping[str, Any]]]
-) -> list[str]:
+def discs_left(results: Sequence[Mapping[str, Any]], ejections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Which VMs may still have the campaign's disc in their drive, a line for each reason.
 
     :param results: the campaign's upgrades, as `summary_of` gives them.
-    :param ejections: by node that could be asked, what ejecting it from every domain that holds it showed.
+    :param ejections: by node that could be asked, what `cdrom_media` returned that ejected it from every domain that holds it.
     """
-    shown: dict[str, list[Mapping[str, Any]]] = {}
-    for one in (one for found in ejections.values() for one in found):
-        shown.setdefault(one["vm"], []).append(one)
+    skipped: dict[str, Mapping[str, Any]] = {}
+    for one in (one for found in ejections.values() for one in found["results"]):
+        if one["status"] == "skipped":
+            skipped.setdefault(one["vm"], one)
+    seen = {vm for found in ejections.values() for vm in found["domains"]}
     left: dict[str, list[str]] = {}
     for result in results:
-        reason = _left(result, shown.get(result["vm"], []), result["node"] in ejections)
+        is_there = result["vm"] in seen
+        reason = _left(result, skipped.get(result["vm"]), is_there, result["node"] in ejections)
         if reason:
             left.setdefault(reason, []).append(result["name"])
+    selected = {result["vm"] for result in results}
+    for vm, one in skipped.items():
+        if (
+            vm not in selected and one["reason"] == "tray_locked"
+        ):  # such as a copy of a VM, made with the disc
+            left.setdefault(_sentence(one["reason"]), []).append(printable(one["name"], 256))
     return [f"{_named(names)}: {reason}" for reason, names in left.items()]
 
 
-def _left(result: Mapping[str, Any], ejections: Sequence[Mapping[str, Any]], is_node_asked: bool) -> str:
-    """Why the VM may have its disc; it may have moved, so every node counts that had it with the disc."""
+def _left(
+    result: Mapping[str, Any], skipped: Mapping[str, Any] | None, is_there: bool, is_node_asked: bool
+) -> str:
+    """Why the VM may have its disc. It may have moved, so every node counts: ``skipped`` is where ejecting failed, ``is_there`` whether one
+    of those that were asked has the VM."""
     if result["state"] == State.TIMED_OUT.value:
         return "timed out, and may still use its disc"
-    for ejection in ejections:
-        if ejection["status"] == "skipped":
-            return _sentence(ejection["reason"])
-    if not ejections and not is_node_asked:
+    if skipped is not None:
+        return _sentence(skipped["reason"])
+    if is_there:
+        return ""
+    if not is_node_asked:
         return f"its node {result['node']} was not asked to eject"
-    return ""
+    return "" if result["state"] in _TOLD else "it is on none of the nodes that were asked to eject"
 
 
 def _named(names: Sequence[str]) -> str:

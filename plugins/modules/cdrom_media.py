@@ -110,7 +110,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: One entry for each of O(vms), in the same order, or for each domain that held the ISO.
+  description: One entry for each of O(vms), in the same order, or for each domain that held the ISO or could not be looked at.
   returned: success
   type: list
   elements: dict
@@ -147,6 +147,11 @@ results:
     detail:
       description: The same in a sentence. Otherwise empty.
       type: str
+domains:
+  description: UUIDs of the domains that were found, also of those in O(exclude). Without O(vms) these are all of the host.
+  returned: success
+  type: list
+  elements: str
 changed_count:
   description: How many domains were changed.
   returned: success
@@ -217,7 +222,10 @@ Outcome = Tuple[Result, Difference]
 
 
 class Task:
-    """What to do to every domain."""
+    """What to do to every domain.
+
+    :ivar domains: UUIDs of the domains that were found.
+    """
 
     def __init__(self, hypervisor: Hypervisor, params: dict[str, Any], dry_run: bool) -> None:
         self.hypervisor = hypervisor
@@ -227,6 +235,7 @@ class Task:
         self.replace: list[str] | None = params["replace"]
         self.exclude = {vm.lower() for vm in params["exclude"]} | set(params["exclude"])
         self.dry_run = dry_run
+        self.domains: list[str] = []
 
     def run(self, vms: list[str] | None) -> list[Outcome]:
         """The outcomes in the order of ``vms``; without these, of every domain that holds the disc. A domain that is named twice is changed
@@ -249,6 +258,7 @@ class Task:
     def _outcomes(self, found: list[Any]) -> dict[str, Outcome]:
         """By UUID."""
         domains = {domain.UUIDString(): domain for domain in found}
+        self.domains = list(domains)
         for uuid, domain in list(domains.items()):
             if self.exclude & {uuid, domain.name()}:
                 del domains[uuid]
@@ -314,7 +324,8 @@ def main() -> None:
     try:
         check_params(module.params, module.check_mode)
         hypervisor = Hypervisor.open(module.params["uri"], module.params["media_dir"])
-        outcomes = Task(hypervisor, module.params, module.check_mode).run(module.params["vms"])
+        task = Task(hypervisor, module.params, module.check_mode)
+        outcomes = task.run(module.params["vms"])
         hypervisor.close()
     except HypervisorError as error:
         module.fail_json(msg=str(error))
@@ -323,6 +334,7 @@ def main() -> None:
     module.exit_json(
         changed=any(result.changed for result in results),
         results=[asdict(result) for result in results],
+        domains=task.domains,
         changed_count=len({result.vm for result in results if result.changed}),
         failed_count=len({result.vm for result in results if result.status == "skipped"}),
         diff={

@@ -149,7 +149,9 @@ def test_a_campaigns_disc_leaves_every_domain_that_holds_it(host: ComputeHost, m
     options: dict[str, Any] = {"state": "ejected", "campaign_id": CAMPAIGN, "exclude": ["spared"]}
     expected = {name: "ejected" for name in holding if name != "spared"}
     assert statuses(host.module("cdrom_media", check=True, **options)) == expected
-    assert statuses(host.module("cdrom_media", **options)) == expected
+    done = host.module("cdrom_media", **options)
+    assert statuses(done) == expected
+    assert {domain.uuid for domain in (*holding.values(), other, empty)} <= set(done["domains"])
     assert {name for name, domain in holding.items() if domain.discs() != ("", "")} == {"spared"}
     assert other.discs() == (OTHER_ISO, OTHER_ISO) and empty.discs() == ("", "")
     assert statuses(host.module("cdrom_media", **options)) == {}

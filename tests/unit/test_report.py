@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -371,33 +372,61 @@ def ejected(name: str, status: str = "ejected", reason: str = "") -> dict[str, A
     return {"vm": name, "name": name, "status": status, "reason": reason}
 
 
+def on_node(*results: dict[str, Any], empty: Sequence[str] = ()) -> dict[str, Any]:
+    """What a node returned that has these domains, and ``empty`` ones without the disc."""
+    return {"results": list(results), "domains": [*(one["vm"] for one in results), *empty]}
+
+
 @pytest.mark.parametrize(
     "ejections",
     [
-        {"node1": [ejected("a")]},
-        {"node1": []},
-        {"node2": [ejected("a")]},
-        {"node1": [ejected("a")], "node2": [ejected("a")]},
+        {"node1": on_node(ejected("a"))},
+        {"node1": on_node(empty=["a"])},
+        {"node2": on_node(ejected("a"))},
+        {"node1": on_node(ejected("a")), "node2": on_node(ejected("a"))},
+        {"node1": on_node(), "node2": on_node(empty=["a"])},
     ],
 )
-def test_a_disc_that_left_the_drive_on_whichever_node_is_not_left(ejections: dict[str, list[Any]]) -> None:
-    assert discs_left([ended("a")], ejections) == []
+def test_a_disc_that_left_the_drive_on_whichever_node_is_not_left(ejections: dict[str, Any]) -> None:
+    assert discs_left([ended("a", "unreachable")], ejections) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "is_named"),
+    [("succeeded", False), ("declined", False), ("unreachable", True), ("expired", True), ("failed", True)],
+)
+def test_a_vm_that_no_node_has_any_more_may_have_taken_its_disc_along_unless_its_relay_saw_to_it(
+    state: str, is_named: bool
+) -> None:
+    lines = discs_left([ended("a", state)], {"node1": on_node(), "node2": on_node(empty=["b"])})
+    assert lines == (["a: it is on none of the nodes that were asked to eject"] if is_named else [])
+
+
+def test_a_copy_of_a_vm_that_keeps_the_disc_is_named_too() -> None:
+    copy, unreadable = (
+        ejected("copy", "skipped", "tray_locked"),
+        ejected("odd", "skipped", "media_error: no answer"),
+    )
+    assert discs_left([ended("a")], {"node1": on_node(ejected("a"), copy, unreadable)}) == [
+        "copy: the guest holds the drive's tray locked"
+    ]
 
 
 def test_a_disc_that_may_be_left_is_named_with_its_vm_and_why() -> None:
     results = [ended("a"), ended("b"), ended("c", "timed_out"), ended("d"), ended("e")]
     locked = ejected("d", "skipped", "tray_locked")
-    assert discs_left(results, {"node1": [ejected("a")], "node2": [locked, ejected("b")]}) == [
+    first, second = on_node(ejected("a"), empty=["e"]), on_node(locked, ejected("b"))
+    assert discs_left(results, {"node1": first, "node2": second}) == [
         "c: timed out, and may still use its disc",
         "d: the guest holds the drive's tray locked",
     ]
-    assert discs_left(results, {"node2": [ejected("a"), ejected("b"), locked]})[2:] == [
+    assert discs_left(results, {"node2": on_node(ejected("a"), ejected("b"), locked)})[2:] == [
         "e: its node node1 was not asked to eject",
     ]
 
 
 def test_a_disc_that_stays_where_a_vm_moved_is_left_although_its_first_node_ejected() -> None:
-    ejections = {"node1": [ejected("a")], "node2": [ejected("a", "skipped", "tray_locked")]}
+    ejections = {"node1": on_node(ejected("a")), "node2": on_node(ejected("a", "skipped", "tray_locked"))}
     assert discs_left([ended("a")], ejections) == ["a: the guest holds the drive's tray locked"]
 
 
