@@ -123,4 +123,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
 def _look(options: BrokerOptions, campaign_id: str) -> Campaign:
     with Broker(options) as broker:
-        return fold(broker.read_all(journal(campaign_id)))
+        campaign = fold(broker.read_all(journal(campaign_id)))
+    if campaign.campaign_id != campaign_id:
+        raise no_campaign(campaign_id)
+    return campaign

@@ -47,9 +47,9 @@ def check(*options: str) -> str:
     return f"check {' and '.join(options)} ({variables} in the playbooks)"
 
 
-def no_campaign(wanted: str) -> BrokerError:
+def no_campaign(wanted: str) -> NoSuchStream:
     """What it means that there is no journal of ``wanted``, the ID of a campaign or of an upgrade."""
-    return BrokerError(
+    return NoSuchStream(
         f"the broker knows no campaign of the ID {wanted}; isolift.vm.status lists those that it knows. If its run was stopped before "
         "the start was sent, nothing was started: run it anew; isolift.vm.cleanup ejects discs that it may have left"
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import chain
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from .campaign import Campaign
@@ -16,17 +17,21 @@ from .wire import Message, WireError, decode
 
 
 def fold(bodies: Iterable[bytes], nonce: str = "") -> Campaign:
-    """The campaign that the records of one journal tell, as the writer ``nonce`` sees it.
+    """The campaign that the records of one journal tell, as the writer ``nonce`` sees it: that of the first opening.
 
     :raises ValueError: there is no record in them.
     """
-    campaign: Campaign | None = None
-    for message in _messages(bodies):
-        if campaign is None:
-            campaign = Campaign(message.campaign_id, nonce)
-        campaign.apply(message)
-    if campaign is None:
+    messages = _messages(bodies)
+    head: list[Message] = []
+    for message in messages:
+        head.append(message)
+        if isinstance(message.payload, Opened):
+            break
+    if not head:
         raise ValueError("the journal is empty: the campaign was never begun")
+    campaign = Campaign(head[-1].campaign_id, nonce)
+    for message in chain(head, messages):
+        campaign.apply(message)
     return campaign
 
 

@@ -68,6 +68,12 @@ def test_what_cannot_be_read_is_passed_over() -> None:
     assert campaigns_of(GARBAGE) == []
 
 
+def test_a_stray_record_before_the_opening_does_not_name_the_campaign() -> None:
+    rig = told()
+    stray = encode(replace(rig.journal[-1], campaign_id=CAMPAIGN[:-1] + "0"))
+    assert fold([stray, *bodies(rig)]).campaign_id == CAMPAIGN
+
+
 @pytest.mark.parametrize("nothing", [[], GARBAGE])
 def test_an_empty_journal_is_no_campaign(nothing: list[bytes]) -> None:
     with pytest.raises(ValueError, match="never begun"):
