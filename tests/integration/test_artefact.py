@@ -62,7 +62,7 @@ def documented(collections: Path, kind: str) -> dict[str, Any]:
             "cdrom_media component_iso component_iso_info upgrade_cleanup upgrade_control upgrade_coordinate upgrade_info upgrade_start vm_info",
         ),
         ("callback", "upgrade_results"),
-        ("filter", "as_list by_node campaigns_over discs_left select_vms with_media_results"),
+        ("filter", "as_list by_node campaigns_over discs_left key_problem select_vms with_media_results"),
         ("lookup", "campaign_id playbook_command"),
         ("role", "broker compute_relay guest_agent"),
     ],

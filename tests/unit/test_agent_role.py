@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/guest_agent"
 TASKS = ROLE / "tasks/configure.yml"
@@ -88,3 +90,46 @@ def test_text_instead_of_a_list_is_refused_by_name(tmp_path: Path, name: str) ->
     assert f'{name} is the text "/usr/bin/ask", but must be a list: ["/usr/bin/ask"]' in done.stdout.replace(
         '\\"', '"'
     )
+
+
+@pytest.mark.parametrize("media", [[], ["sr0"]])
+def test_drives_that_the_agent_would_refuse_are_refused(tmp_path: Path, media: list[str]) -> None:
+    play = tmp_path / "play.yml"
+    play.write_text(PREFLIGHT.format(role=ROLE))
+    variables = {"guest_agent_public_keys": [], "guest_agent_media": media}
+    done = run_play(play, "--extra-vars", json.dumps(variables))
+    assert done.returncode == 2
+    assert "Give the drives by their absolute paths" in " ".join(done.stdout.split())
+
+
+def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    """What `openssl pkey -pubout` writes for it."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(serialization.Encoding.PEM, form)
+
+
+def private_pem(key: rsa.RSAPrivateKey) -> bytes:
+    """The key itself."""
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, plain)
+
+
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+
+
+@pytest.mark.parametrize(
+    ("pem", "reason"),
+    [
+        (public_pem(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
+        (public_pem(RSA_KEY) * 2, "is not one PEM block"),
+        (public_pem(RSA_KEY) + private_pem(RSA_KEY), "is not one PEM block"),  # it would be in every guest
+        (b"\xff\xfe", "is not one PEM block"),
+    ],
+)
+def test_key_that_the_agent_would_refuse_is_refused_by_name(tmp_path: Path, pem: bytes, reason: str) -> None:
+    play, key = tmp_path / "play.yml", tmp_path / "new.pem"
+    play.write_text(PREFLIGHT.format(role=ROLE))
+    key.write_bytes(pem)
+    done = run_play(play, "--extra-vars", json.dumps({"guest_agent_public_keys": [str(key)]}))
+    assert done.returncode == 2
+    assert f"key {key}: {reason}" in done.stdout
