@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
 from simulation.disk import Disk
 from simulation.ground import Ground, Process
+from simulation.kinds import Fault, Kind
 from simulation.plan import VmPlan
 from simulation.port import Port
 
@@ -34,6 +35,8 @@ class Habits:
     """Seconds after the permit's end at which the user answers; 0 if that is not the user's habit."""
     kills_agent_s: float = 0.0
     """Seconds that the agent stays away after the installer restarted it; 0 if it does not."""
+    faults: dict[Kind, Fault] = field(default_factory=dict)
+    """Those of these that are faults."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Domain:
         self.paused_s = 0.0
         self.wall_offset = 0.0
         self.full_until = 0.0
+        self.full: Fault | None = None  # why its disk is full until then
         self.ready_at = ground.now + plan.ready_s
         self.random: Random = ground.random()
         self._paths = 0
@@ -113,6 +117,9 @@ class Domain:
     def power_on(self) -> None:
         """Start the domain where it was last."""
         if self.is_running:
+            return
+        if not self.node.has_libvirt:
+            self.ground.at(self.node.libvirt_back_at, self.power_on)
             return
         self.is_running = True
         self.port = self._new_port()
@@ -176,6 +183,8 @@ class Domain:
         """Move the running domain. The guest does not notice, but its port has another host end."""
         if not self.is_running or self._paused_at is not None or target is self.node:
             return False
+        if not (self.node.has_libvirt and target.has_libvirt):
+            return False
         source, self.node = self.node, target
         old, self.port = self.port, self._new_port()
         self.guest.port_moved(old)
@@ -212,6 +221,10 @@ class Domain:
         return True
 
     # Inside
+
+    def shows(self, kind: Kind) -> None:
+        """Its user or installer is about to do what such a fault makes it do, if one does."""
+        self.ground.bite(self.habits.faults.get(kind))
 
     def revive_agent(self, seconds: float) -> None:
         """The guest's init system starts the agent again."""

@@ -38,6 +38,7 @@ class Injector:
             Kind.BROKER_RESTART: self._restart_broker,
             Kind.RELAY_CUT_OFF: lambda fault: self._relay(fault).cut_off(fault.seconds),
             Kind.RELAY_DELAYED: self._delay_relay,
+            Kind.LIBVIRT_LOST: self._lose_libvirt,
             Kind.HOST_SKEW: self._skew,
             Kind.ISO_MISSING: self._lose_iso,
             Kind.DISK_FULL: self._fill_disk,
@@ -52,17 +53,17 @@ class Injector:
             Kind.SNAPSHOT_REVERT: lambda fault: self._domain(fault).snapshot_and_revert(fault.seconds),
             Kind.CLONE: self._clone,
             Kind.FOREIGN_DISC: self._foreign_disc,
-            Kind.INSTALLER_FAILS: self._installer_fails,
-            Kind.INSTALLER_HANGS: self._installer_hangs,
-            Kind.INSTALLER_DIES: self._installer_dies,
-            Kind.INSTALLER_KILLS_AGENT: self._installer_kills_agent,
-            Kind.USER_DECLINES: self._user_declines,
-            Kind.USER_LATE: self._user_late,
-            Kind.USER_NEVER: self._user_never,
+            Kind.INSTALLER_FAILS: self._habit,
+            Kind.INSTALLER_HANGS: self._habit,
+            Kind.INSTALLER_DIES: self._habit,
+            Kind.INSTALLER_KILLS_AGENT: self._habit,
+            Kind.USER_DECLINES: self._habit,
+            Kind.USER_LATE: self._habit,
+            Kind.USER_NEVER: self._habit,
         }
 
     def inject(self, fault: Fault) -> bool:
-        """Let ``fault`` happen; false if it cannot, as things are."""
+        """Let ``fault`` happen; false if it cannot, as things are, or if it is a habit, which shows later or never."""
         return self._handlers[fault.kind](fault)
 
     # Whom it hits
@@ -140,6 +141,9 @@ class Injector:
 
     # The nodes
 
+    def _lose_libvirt(self, fault: Fault) -> bool:
+        return self._node(fault).lose_libvirt(fault.seconds, self._world.domains)
+
     def _skew(self, fault: Fault) -> bool:
         if fault.other % 4 == 0:
             self._world.control_skew_s = fault.seconds
@@ -148,8 +152,8 @@ class Injector:
         return True
 
     def _lose_iso(self, fault: Fault) -> bool:
-        self._node(fault).missing.add(self._world.openings[0].media_path)
-        return True
+        self._node(fault).missing[self._world.openings[0].media_path] = fault
+        return False
 
     def _migrate(self, fault: Fault, keeps_disc: bool) -> bool:
         domain, nodes = self._domain(fault), self._world.nodes
@@ -159,8 +163,9 @@ class Injector:
     # The guests
 
     def _fill_disk(self, fault: Fault) -> bool:
-        self._domain(fault).full_until = self._ground.now + fault.seconds
-        return True
+        domain = self._domain(fault)
+        domain.full, domain.full_until = fault, self._ground.now + fault.seconds
+        return False
 
     def _shift_wall_clock(self, fault: Fault) -> bool:
         self._domain(fault).wall_offset += fault.seconds
@@ -183,32 +188,21 @@ class Injector:
             self._domain(fault).use_drive(FOREIGN_DISC)
         return True
 
-    def _installer_fails(self, fault: Fault) -> bool:
-        self._domain(fault).habits.exit_code = 1
-        return True
+    # The installers and the users: what they do shows when they do it
 
-    def _installer_hangs(self, fault: Fault) -> bool:
-        self._domain(fault).habits.hangs = True
-        return True
-
-    def _installer_dies(self, fault: Fault) -> bool:
-        self._domain(fault).habits.dies_at = fault.share
-        return True
-
-    def _installer_kills_agent(self, fault: Fault) -> bool:
-        self._domain(fault).habits.kills_agent_s = fault.seconds
-        return True
-
-    # The users
-
-    def _user_declines(self, fault: Fault) -> bool:
-        self._domain(fault).habits.answer = "decline"
-        return True
-
-    def _user_late(self, fault: Fault) -> bool:
-        self._domain(fault).habits.late_s = fault.seconds
-        return True
-
-    def _user_never(self, fault: Fault) -> bool:
-        self._domain(fault).habits.answer = "never"
-        return True
+    def _habit(self, fault: Fault) -> bool:
+        habits = self._domain(fault).habits
+        habits.faults[fault.kind] = fault
+        if fault.kind is Kind.INSTALLER_FAILS:
+            habits.exit_code = 1
+        elif fault.kind is Kind.INSTALLER_HANGS:
+            habits.hangs = True
+        elif fault.kind is Kind.INSTALLER_DIES:
+            habits.dies_at = fault.share
+        elif fault.kind is Kind.INSTALLER_KILLS_AGENT:
+            habits.kills_agent_s = fault.seconds
+        elif fault.kind is Kind.USER_LATE:
+            habits.late_s = fault.seconds
+        else:
+            habits.answer = "decline" if fault.kind is Kind.USER_DECLINES else "never"
+        return False

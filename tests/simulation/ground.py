@@ -49,6 +49,7 @@ class Ground:
         self.last_fault_at = BEGIN
         self._due: dict[tuple[str, int], list[Fault]] = {}
         self._armed: dict[str, deque[Fault]] = {}
+        self._bitten: set[Fault] = set()
         for fault in faults:
             self._due.setdefault((fault.trigger, fault.nth), []).append(fault)
         self.inject: Callable[[Fault], bool] = lambda _fault: False
@@ -94,6 +95,12 @@ class Ground:
         self.happened[fault.kind] += 1
         self.last_fault_at = max(self.last_fault_at, self.now + fault.lasts_s)
         self.say("fault", str(fault))
+
+    def bite(self, fault: Fault | None) -> None:
+        """``fault``, a habit of a part, shows; it counts the first time."""
+        if fault is not None and fault not in self._bitten:
+            self._bitten.add(fault)
+            self.happen(fault)
 
     def say(self, who: str, what: str) -> None:
         """Add a line to the trace."""

@@ -29,7 +29,7 @@ from simulation.domain import Domain
 from simulation.files import GuestJournal, GuestPath, Kernel
 from simulation.ground import Ground, Killed, Process
 from simulation.invariants import Invariants
-from simulation.kinds import Fault
+from simulation.kinds import Fault, Kind
 from simulation.port import Port
 from simulation.tasks import Worker
 
@@ -179,7 +179,10 @@ class Guest(Process):
 
     def is_full(self) -> bool:
         """Whether the disk is full."""
-        return self.ground.now < self.domain.full_until
+        is_full = self.ground.now < self.domain.full_until
+        if is_full:
+            self.ground.bite(self.domain.full)
+        return is_full
 
     # The port
 
@@ -309,6 +312,7 @@ class Guest(Process):
     def _ask(self, effect: events.Ask) -> None:
         habits = self.domain.habits
         if habits.answer == "never":
+            self.domain.shows(Kind.USER_NEVER)
             return
         wait = habits.answer_s
         if habits.late_s:
@@ -318,7 +322,12 @@ class Guest(Process):
 
     def _answer(self, question: int, upgrade_id: str) -> None:
         if question == self._question:
-            self._handle(events.Answered(upgrade_id, self.domain.habits.answer == "confirm"))
+            habits = self.domain.habits
+            if habits.late_s:
+                self.domain.shows(Kind.USER_LATE)
+            if habits.answer == "decline":
+                self.domain.shows(Kind.USER_DECLINES)
+            self._handle(events.Answered(upgrade_id, habits.answer == "confirm"))
 
     # Time
 

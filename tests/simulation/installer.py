@@ -10,6 +10,7 @@ from simulation.disk import Ending
 from simulation.domain import Domain
 from simulation.ground import Ground, Process
 from simulation.invariants import Invariants
+from simulation.kinds import Kind
 
 TIME_LIMIT_S = 120.0
 """Seconds after which the runner ends an installer that hangs."""
@@ -50,6 +51,7 @@ class Installer(Process):
         if habits.dies_at:
             self.later(habits.dies_at * domain.plan.install_s, self._die)
         if habits.hangs:
+            domain.shows(Kind.INSTALLER_HANGS)
             self.later(TIME_LIMIT_S, self._finish, KILLED)
             return
         self.later(domain.plan.commit * domain.plan.install_s, self._commit)
@@ -62,6 +64,8 @@ class Installer(Process):
     def _finish(self, exit_code: int) -> None:
         domain = self._domain
         self.say(f"ends with {exit_code}")
+        if exit_code == domain.habits.exit_code != 0:
+            domain.shows(Kind.INSTALLER_FAILS)
         duration_s = TIME_LIMIT_S if exit_code == KILLED else domain.plan.install_s
         domain.disk.endings[self._upgrade.upgrade_id] = Ending(exit_code, exit_code == KILLED, duration_s)
         self._leave()
@@ -69,6 +73,7 @@ class Installer(Process):
     def _die(self) -> None:
         """Nobody sees the installer end."""
         self.say("is killed")
+        self._domain.shows(Kind.INSTALLER_DIES)
         self._leave()
 
     def _leave(self) -> None:
@@ -80,5 +85,6 @@ class Installer(Process):
     def _restart_agent(self) -> None:
         guest = self._domain.guest
         if guest.alive:
+            self._domain.shows(Kind.INSTALLER_KILLS_AGENT)
             guest.end()
             self._domain.revive_agent(self._domain.habits.kills_agent_s)

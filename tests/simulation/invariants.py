@@ -341,11 +341,13 @@ class Invariants:
         has_started = ledger.claims or ledger.outcomes or ledger.reports
         _require(not has_started, "unsealed never starts", f"campaign {campaign_id} was conducted")
 
+    def drive_changed(self, vm: str) -> None:
+        """Something was done to a drive, and nobody else's disc was touched."""
+        disc, foreign = self.domains[vm].disc, self.domains[vm].foreign_disc
+        _require(disc == foreign or not foreign, "discs", f"{vm} lost {foreign}")
+
     def check_discs(self) -> None:
-        """Nobody's disc was touched, and none of ours is left that a relay had time and occasion to take out."""
-        for domain in self.domains.values():
-            foreign = domain.foreign_disc
-            _require(domain.disc == foreign or not foreign, "discs", f"{domain.uuid} lost {foreign}")
+        """No disc of ours is left that a relay had time and occasion to take out."""
         for (campaign_id, vm), told_at in self._told_at.items():
             is_left = campaign_id in self.domains[vm].disc and self._ground.last_fault_at < told_at
             _require(not is_left, "discs", f"{vm} keeps the disc of {campaign_id}, which is over")
@@ -364,7 +366,7 @@ class Invariants:
         if not has_time or is_held_up or not seen <= TRANSIENT:
             return
         for vm, outcome in ledger.outcomes.items():
-            is_stuck = outcome.word in STUCK or outcome.stage == "turn"
+            is_stuck = outcome.word in STUCK or outcome.stage in ("turn", "conditions")
             _require(not is_stuck, "campaigns go on", f"{vm} ended as {outcome.word} {outcome.stage}")
 
     def _check_forgotten(self, campaign_id: str, ledger: Ledger) -> None:

@@ -31,6 +31,7 @@ class Kind(Enum):
     RELAY_CRASH = "relay crashes"
     RELAY_CUT_OFF = "relay cut off from the broker"
     RELAY_DELAYED = "relay's connection stalls"
+    LIBVIRT_LOST = "libvirt restarts on a compute node"
     HOST_SKEW = "compute node's clock wrong"
     ISO_MISSING = "ISO missing on a compute node"
     PORT_BYTES_LOST = "bytes lost on the port"
@@ -97,6 +98,7 @@ TRANSIENT = frozenset(
     Kind.PUBLICATION_REFUSED,
     Kind.RECORD_DUPLICATED,
     Kind.PRESENCE_LOST,
+    Kind.LIBVIRT_LOST,
     Kind.HOST_SKEW,
     Kind.AGENT_CRASH,
     Kind.TORN_WRITE,

@@ -172,6 +172,13 @@ def cap_ignored() -> Iterator[None]:
 
 
 @contextmanager
+def held_for_good() -> Iterator[None]:
+    """The coordinator asks a VM that does not meet the conditions for no fresh facts."""
+    with patch.object(Campaign, "_ask_again", lambda _self, _upgrade, _now, _asked: []):
+        yield
+
+
+@contextmanager
 def seal_not_awaited() -> Iterator[None]:
     """The coordinator takes the VMs that are listed so far for the selection."""
     select = Campaign._apply_selected
@@ -199,5 +206,6 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "clock of the guest": clock_of_the_guest,
     "cancelled on the wish": cancelled_on_the_wish,
     "cap ignored": cap_ignored,
+    "held for good": held_for_good,
     "seal not awaited": seal_not_awaited,
 }

@@ -23,6 +23,7 @@ from isolift_relay.media import (
 )
 from simulation.domain import Domain, Iso
 from simulation.ground import Ground
+from simulation.kinds import Fault
 
 if TYPE_CHECKING:
     from simulation.relay import RelayProcess
@@ -41,7 +42,8 @@ class Node:
     :ivar name: what it is called.
     :ivar skew_s: how far its clock is ahead of the true time.
     :ivar isos: the discs that exist, by path; the same on every node.
-    :ivar missing: the paths at which this node has no file.
+    :ivar missing: the paths at which this node has no file, each with the fault that makes it so.
+    :ivar libvirt_back_at: when its libvirt answers again; the domains run on meanwhile.
     """
 
     def __init__(self, ground: Ground, number: int, isos: dict[str, Iso]) -> None:
@@ -50,7 +52,8 @@ class Node:
         self.name = f"node{number}"
         self.isos = isos
         self.skew_s = 0.0
-        self.missing: set[str] = set()
+        self.missing: dict[str, Fault] = {}
+        self.libvirt_back_at = 0.0
         self.domains: list[Domain] = []
         self.random = ground.random()
         self.relay: RelayProcess
@@ -61,12 +64,29 @@ class Node:
 
     def has_iso(self, path: str) -> bool:
         """Whether there is a file at ``path``."""
-        return path == FOREIGN_DISC or (path in self.isos and path not in self.missing)
+        if path in self.missing:
+            self.ground.bite(self.missing[path])
+            return False
+        return path == FOREIGN_DISC or path in self.isos
+
+    @property
+    def has_libvirt(self) -> bool:
+        """Whether its libvirt answers."""
+        return self.ground.now >= self.libvirt_back_at
+
+    def lose_libvirt(self, seconds: float, domains: list[Domain]) -> bool:
+        """Its libvirt is gone for some seconds; the relay looks at every domain when it has found it again."""
+        if not self.has_libvirt:
+            return False
+        self.libvirt_back_at = self.ground.now + seconds
+        for domain in domains:
+            self.ground.at(self.libvirt_back_at, self.domain_changed, domain)
+        return True
 
     def domain_changed(self, domain: Domain) -> None:
         """libvirt says that something happened to a domain; the relay looks at it a moment later."""
         relay = self.relay
-        if relay.alive:
+        if relay.alive and self.has_libvirt:
             relay.later(self.random.uniform(0.001, 0.3), relay.look, domain)
 
     def runs(self, domain: Domain) -> bool:
@@ -75,6 +95,8 @@ class Node:
 
     def insert(self, domain: Domain, path: str) -> tuple[float, Reason | None]:
         """Put the ISO into the domain's drive: (how long that takes, what prevents it)."""
+        if not self.has_libvirt:
+            return 0.01, Reason.MEDIA_ERROR
         if not self.runs(domain):
             return 0.01, Reason.NO_DOMAIN
         steps = plan_insert(_media(domain), path, DEFAULT_MEDIA_DIR)
@@ -91,6 +113,8 @@ class Node:
 
     def eject(self, domain: Domain, campaign_id: str) -> tuple[float, Reason | None]:
         """Take a campaign's ISO out of the domain's drive."""
+        if not self.has_libvirt:
+            return 0.01, Reason.MEDIA_ERROR
         if domain.node is not self:
             return 0.01, Reason.NO_DOMAIN
         if not plan_eject(_media(domain), campaign_id):

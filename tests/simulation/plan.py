@@ -128,6 +128,7 @@ _RECIPES: dict[Kind, _Recipe] = {
     Kind.RELAY_CRASH: _Recipe("relay", 100, (0.5, 30.0)),
     Kind.RELAY_CUT_OFF: _Recipe("relay", 100, (2.0, 90.0)),
     Kind.RELAY_DELAYED: _Recipe("relay", 100, (1.0, 60.0)),
+    Kind.LIBVIRT_LOST: _Recipe("relay", 100, (1.0, 60.0)),
     Kind.HOST_SKEW: _Recipe("", 0, (-28.0, 28.0)),
     Kind.ISO_MISSING: _Recipe(),
     Kind.PORT_BYTES_LOST: _Recipe("port", 20),

@@ -162,7 +162,9 @@ class RelayProcess(Process):
     # Events
 
     def look(self, domain: Domain) -> None:
-        """Tell the core how the domain is now."""
+        """Tell the core how the domain is now; once libvirt is back, if it is away."""
+        if not self.node.has_libvirt:
+            return
         if self.node.runs(domain):
             self._up.add(domain.uuid)
             self.handle(events.DomainUp(domain.uuid, f"desk-{domain.number}", domain.port.path))
@@ -242,6 +244,7 @@ class RelayProcess(Process):
 
     def _operate_now(self, effect: events.InsertMedium | events.EjectMedium, operation: Operation) -> None:
         seconds, reason = operation()
+        self._invariants.drive_changed(effect.vm)
         self._free_at[effect.vm] = max(self._free_at[effect.vm], self.ground.now + seconds)
         self.say(f"{type(effect).__name__} {effect.vm[-2:]}: {reason.value if reason else 'done'}")
         done = events.MediumDone(effect.vm, effect.number, reason, "")

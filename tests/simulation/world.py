@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from unittest.mock import patch
 from uuid import UUID
@@ -58,13 +58,18 @@ STEPS_MOST = 200_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run."""
+    """What came of a run. ``endings`` has the word for how it ended by (campaign ID, VM)."""
 
     happened: Counter[Kind]
-    words: Counter[str]
+    endings: Mapping[tuple[str, str], str]
     steps: int
     violation: Violation | None
     trace: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> Counter[str]:
+        """How many upgrades ended so, by word."""
+        return Counter(self.endings.values())
 
     def digest(self) -> str:
         """A hash of the whole trace."""
@@ -75,16 +80,18 @@ def simulate(plan: Plan, traced: bool = False) -> Outcome:
     """Run ``plan``."""
     ground = Ground(plan.seed, plan.faults, traced)
     violation: Violation | None = None
-    words: Counter[str] = Counter()
     with simulated_machine(ground), patch.object(records, "CHUNK", ROWS_A_RECORD):
         world = World(ground, plan)
         try:
             world.run()
         except Violation as found:
             violation = found
-        for ledger in world.invariants.ledgers.values():
-            words.update(outcome.word for outcome in ledger.outcomes.values())
-    return Outcome(ground.happened, words, ground.steps, violation, tuple(ground.trace or ()))
+    endings = {
+        (campaign, vm): outcome.word
+        for campaign, ledger in world.invariants.ledgers.items()
+        for vm, outcome in ledger.outcomes.items()
+    }
+    return Outcome(ground.happened, endings, ground.steps, violation, tuple(ground.trace or ()))
 
 
 def vm_uuid(number: int) -> str:
@@ -230,10 +237,10 @@ class World:
         self._until = max(self._until, opened.deadline + PATIENCE_S)
         self.ground.after(0.0, opener.start)
 
-    @staticmethod
-    def _row(domain: Domain, path: str) -> Row:
+    def _row(self, domain: Domain, path: str) -> Row:
         """The VM as it is selected, once it was tried to put the disc into its drive."""
         _seconds, reason = domain.node.insert(domain, path)
+        self.invariants.drive_changed(domain.uuid)
         unfit = reason.value if reason and reason.value in INELIGIBLE_REASONS else ""
         return Row(domain.uuid, f"desk-{domain.number}", domain.node.name, unfit)
 
