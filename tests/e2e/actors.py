@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lab import campaigns, commands, inside, runs, ssh
-from lab.cast import NODES, Guest, node_of
+from lab import campaigns, commands, inside, runs
+from lab.cast import Guest
 from lab.progress import Progress
 from lab.runs import Run
 
@@ -43,22 +43,6 @@ def results(campaign_id: str) -> dict[str, dict[str, Any]]:
     summary = campaigns.summary(campaign_id)
     assert summary["selected"] == sum(summary["counts"].values()) == len(summary["results"])
     return {result["name"]: result for result in summary["results"]}
-
-
-def drive_of(guest: Guest, node: str) -> str:
-    """What libvirt says is in the guest's CD-ROM drive; ``-`` for nothing."""
-    for line in ssh.run_on(node_of(node), f"virsh -q domblklist {guest.name}").splitlines():
-        target, source = line.split(None, 1)
-        if target == "sdz":
-            return source.strip()
-    raise AssertionError(f"{guest.name} has no drive")
-
-
-def discs() -> str:
-    """Every disc that is in a drive of any node's domains now, or would be at its next start."""
-    script = "for d in $(virsh -q list --all --name); do virsh -q domblklist $d; virsh -q domblklist --inactive $d; done"
-    lines = [line for node in NODES for line in ssh.run_on(node, script).splitlines()]
-    return "\n".join(line for line in lines if ".iso" in line)
 
 
 def installs(guest: Guest, node: str) -> int:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from e2e import actors
 
-from lab import campaigns, inside, plays
+from lab import campaigns, drives, inside, paths, plays, settings
 from lab.cast import CELLS, Guest
 from lab.runs import Run
 from lab.waiting import wait_until
@@ -58,20 +59,20 @@ def test_without_its_controller_the_discs_go_by_themselves_or_are_named_and_clea
     for guest, word in ((ANSWERING, "confirm"), (DECLINING, "decline"), (FAILING, "confirm")):
         inside.answer(guest.node, guest.name, word)
     wait_until(
-        lambda: all(actors.drive_of(guest, guest.node) == "-" for guest in (ANSWERING, DECLINING, FAILING)),
+        lambda: all(drives.drive_of(guest, guest.node) == "-" for guest in (ANSWERING, DECLINING, FAILING)),
         what="the relays to eject the discs of those that answered",
         timeout=60.0,
     )
     outcomes = [state_of(campaign_id, guest) for guest in actors_here]
     assert outcomes == ["succeeded", "declined", "notified", "failed"]
-    assert actors.drive_of(SILENT, SILENT.node) == iso
+    assert drives.drive_of(SILENT, SILENT.node) == iso
 
     wait_until(lambda: campaigns.is_past(campaign_id), what="the campaign's deadline", timeout=90.0)
     shown = plays.ansible("playbooks/status.yml")
     plays.require(shown, "showing the discs")
     assert f"{SILENT.name}: leaked {iso}" in shown.output
     plays.require(plays.ansible("playbooks/cleanup.yml"), "cleaning up")
-    assert actors.discs() == ""
+    assert drives.discs() == ""
 
 
 def test_a_controller_that_was_frozen_loses_the_campaign_and_does_no_harm() -> None:
@@ -90,6 +91,7 @@ def test_a_controller_that_was_frozen_loses_the_campaign_and_does_no_harm() -> N
     assert "lost it" in " ".join(first.output.split())
     assert [state_of(campaign_id, guest) for guest in (ANSWERING, DECLINING)] == ["succeeded", "declined"]
     assert [actors.installs(guest, guest.node) for guest in (ANSWERING, DECLINING)] == [1, 0]
+    assert drives.discs() == ""
 
 
 def test_a_second_controller_follows_and_takes_over_when_the_first_is_killed() -> None:
@@ -106,6 +108,37 @@ def test_a_second_controller_follows_and_takes_over_when_the_first_is_killed() -
     second.finish()
     assert state_of(campaign_id, ANSWERING) == "succeeded"
     assert actors.installs(ANSWERING, ANSWERING.node) == 1
+    assert drives.discs() == ""
+
+
+def test_a_control_node_that_knows_nothing_but_the_broker_goes_on_with_a_campaign(tmp_path: Path) -> None:
+    """It has no compute node in its inventory, no ISO and no key, and nobody's settings."""
+    everybody = (ANSWERING, DECLINING, SILENT)
+    run = actors.begin("elsewhere", everybody, SHORT_DEADLINE_S)
+    campaign_id = asked(run, *everybody)
+    run.kill()
+    inside.answer(ANSWERING.node, ANSWERING.name, "confirm")
+    inside.answer(DECLINING.node, DECLINING.name, "decline")
+    broker = {
+        "isolift_broker_host": settings.BROKER_HOST,
+        "isolift_broker_password": settings.CONTROLLER_PASSWORD,
+    }
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"all": {"vars": broker}}))
+    configuration = tmp_path / "ansible.cfg"
+    configuration.write_text(f"[defaults]\ncollections_path = {paths.COLLECTIONS}\n")
+    resumed = plays.ansible(
+        "isolift.vm.upgrade",
+        inventory=inventory,
+        variables={"campaign_id": campaign_id},
+        environment={"HOME": str(tmp_path), "ANSIBLE_CONFIG": str(configuration)},
+    )
+    plays.require(resumed, "going on with the campaign")
+    assert "3 selected = 1 succeeded + 1 declined + 1 expired" in resumed.output
+    assert f"its node {SILENT.node} was not asked to eject" in resumed.output
+    assert [actors.installs(guest, guest.node) for guest in everybody] == [1, 0, 0]
+    plays.require(plays.ansible("playbooks/cleanup.yml"), "cleaning up")
+    assert drives.discs() == ""
 
 
 def test_a_cancelled_campaign_installs_nothing_and_leaves_no_disc() -> None:
@@ -118,4 +151,4 @@ def test_a_cancelled_campaign_installs_nothing_and_leaves_no_disc() -> None:
     run.finish()
     assert [state_of(campaign_id, guest) for guest in (ANSWERING, DECLINING)] == ["cancelled", "cancelled"]
     assert [actors.installs(guest, guest.node) for guest in (ANSWERING, DECLINING)] == [0, 0]
-    assert actors.discs() == ""
+    assert drives.discs() == ""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from e2e import actors
 
-from lab import campaigns, inside, plays, ssh, state_disk
+from lab import campaigns, drives, inside, plays, ssh, state_disk
 from lab.cast import CELLS, Guest, node_of
 
 ORIGINAL, COPY = CELLS[1], CELLS[0]
@@ -70,7 +70,7 @@ def test_a_guest_that_is_set_back_while_it_installs_is_interrupted_and_not_upgra
     assert (result["state"], result["stage"]) == ("interrupted", "state_lost")
     assert inside.installed(REVERTED.node, REVERTED.name) == ("1.0.0", 0)
     assert actors.begun(REVERTED, REVERTED.node) == 0
-    assert actors.discs() == ""
+    assert drives.discs() == ""
 
 
 def test_a_copy_of_a_guest_sends_nothing_that_the_original_had_still_to_say_and_is_upgraded_itself() -> None:
@@ -100,4 +100,4 @@ def test_a_copy_of_a_guest_sends_nothing_that_the_original_had_still_to_say_and_
     first.finish()
     assert actors.results(first.campaign_id())[ORIGINAL.name]["state"] == "declined"
     assert "result" in heard_of(upgrade_id)
-    assert actors.discs() == ""
+    assert drives.discs() == ""

@@ -15,7 +15,7 @@ from e2e import actors
 from faults.intercept import Breakpoint, Hit, Stop
 from faults.stage import interceptor, through
 
-from lab import campaigns, inside, plays, ssh
+from lab import campaigns, drives, inside, plays, ssh
 from lab.cast import CELLS, Guest, node_of
 from lab.migration import migrate
 
@@ -78,7 +78,7 @@ def _move_to_where_the_iso_is_missing(guest: Guest, iso: str) -> None:
     there = node_of(THERE)
     ssh.run_on(there, f"systemctl stop isolift-relay && mv {iso} {iso}.away")
     migrate(guest.name, HERE, THERE)
-    assert actors.drive_of(guest, THERE) == "-"
+    assert drives.drive_of(guest, THERE) == "-"
     ssh.run_on(there, f"mv {iso}.away {iso} && systemctl start isolift-relay")
 
 
@@ -91,7 +91,7 @@ def test_the_upgrade_goes_on_through_the_other_relay(
 
 
 def test_no_disc_is_left_behind_by_those_that_moved(results: Mapping[str, dict[str, Any]]) -> None:
-    assert actors.discs() == ""
+    assert drives.discs() == ""
 
 
 @pytest.mark.deep
@@ -128,10 +128,10 @@ def test_a_vm_that_moved_and_never_said_how_it_ended_is_rid_of_its_disc(
     inside.await_state(HERE, silent.name, "asking")
     inside.await_state(THERE, staying.name, "asking")
     migrate(silent.name, HERE, THERE)
-    assert actors.drive_of(silent, THERE) == campaigns.media_path(run.campaign_id())
+    assert drives.drive_of(silent, THERE) == campaigns.media_path(run.campaign_id())
     run.finish()
     assert {one["state"] for one in actors.results(run.campaign_id()).values()} == {"expired"}
-    assert actors.discs() == ""
+    assert drives.discs() == ""
 
 
 def test_a_disc_whose_iso_is_gone_stops_no_domain_from_starting(
@@ -146,4 +146,4 @@ def test_a_disc_whose_iso_is_gone_stops_no_domain_from_starting(
     plays.require(run, "inserting a disc")
     ssh.run_on(node, f"rm -r {directory}; virsh -q destroy {guest.name}; virsh -q start {guest.name}")
     assert ssh.run_on(node, f"virsh -q domstate {guest.name}").strip() == "running"
-    assert actors.drive_of(guest, THERE) == "-"
+    assert drives.drive_of(guest, THERE) == "-"

@@ -17,7 +17,7 @@ import pytest
 from e2e import actors, inventories
 
 from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id
-from lab import campaigns, inside, paths, plays, ssh
+from lab import campaigns, drives, inside, paths, plays, ssh
 from lab.cast import CELLS, Guest, node_of
 from lab.waiting import wait_until
 
@@ -40,7 +40,7 @@ def upgraded(guest: Guest, inventory: Path, **variables: Any) -> plays.Run:
     (result,) = actors.results(campaigns.newest(1)[0]).values()
     assert (result["name"], result["state"]) == (guest.name, "succeeded")
     assert inside.installed(guest.node, guest.name) == (actors.TARGET, 1)
-    assert actors.discs() == ""
+    assert drives.discs() == ""
     return run
 
 
@@ -120,6 +120,6 @@ def test_discs_that_no_node_can_eject_are_named_beside_the_results() -> None:
     assert "2 selected = 2 declined" in run.output
     assert "was not asked to eject" in run.output
     assert "The discs could not be ejected on node1, node2." in run.output
-    assert run.campaign_id() in actors.discs()
+    assert run.campaign_id() in drives.discs()
     plays.require(plays.ansible("playbooks/cleanup.yml"), "cleaning up")
-    assert actors.discs() == ""
+    assert drives.discs() == ""

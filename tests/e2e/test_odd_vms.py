@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from e2e import actors
 
-from lab import campaigns, commands, console, inside, plays, runs, ssh
+from lab import campaigns, commands, console, drives, inside, plays, runs, ssh
 from lab.cast import GUESTS, NODES, node_of, stable_uuid
 from lab.progress import Progress
 from lab.runs import Run
@@ -191,7 +191,7 @@ def test_status_tells_our_discs_from_others_and_says_which_campaign_is_open(open
 
 
 def test_a_run_for_a_vm_of_an_open_campaign_is_refused_before_any_disc_moves(open_run: Run) -> None:
-    campaign, before = open_run.campaign_id(), actors.discs()
+    campaign, before = open_run.campaign_id(), drives.discs()
     refused = plays.ansible(
         "playbooks/upgrade.yml", variables={"target_version": "2.0.0", "upgrade_vms": [ASKED.name, "desk-05"]}
     )
@@ -200,7 +200,7 @@ def test_a_run_for_a_vm_of_an_open_campaign_is_refused_before_any_disc_moves(ope
     taken = f"is open and has no outcome yet for 1 of the selected VMs ({ASKED.name})"
     assert f"campaign {campaign} {taken}" in said
     assert f"isolift.vm.upgrade -e campaign_id={campaign}" in said
-    assert actors.discs() == before
+    assert drives.discs() == before
     assert campaigns.newest(1) == [campaign]
 
 
@@ -213,4 +213,4 @@ def test_a_campaign_that_is_cancelled_while_the_user_is_asked_installs_nothing_a
     open_run.finish()
     assert actors.results(campaign)[ASKED.name]["state"] == "cancelled"
     assert actors.begun(ASKED, ASKED.node) == 0
-    assert actors.drive_of(ASKED, ASKED.node) == "-"
+    assert drives.drive_of(ASKED, ASKED.node) == "-"

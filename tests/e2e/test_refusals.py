@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e import actors, discs, inventories
+from e2e import discs, inventories
 
 from ansible_collections.isolift.vm.plugins.module_utils.iso import MANIFEST_PATH, SIGNATURE_PATH
-from lab import campaigns, keys, paths, plays, settings, ssh
+from lab import campaigns, drives, keys, paths, plays, settings, ssh
 from lab.cast import NODES
 from lab.shell import run
 
@@ -85,6 +85,7 @@ class TestRefusals:
             upgrade_iso="/srv/nowhere.iso",
         )
 
+    @pytest.mark.deep
     def test_an_iso_that_is_empty(self, tmp_path: Path) -> None:
         empty = tmp_path / "empty.iso"
         empty.touch()
@@ -92,6 +93,7 @@ class TestRefusals:
             "empty.iso has zero bytes: copy or build it again", target_version="2.0.0", upgrade_iso=str(empty)
         )
 
+    @pytest.mark.deep
     def test_an_iso_that_is_none(self, tmp_path: Path) -> None:
         archive = tmp_path / "archive.iso"
         archive.write_bytes(b"PK" * 40_000)
@@ -101,6 +103,7 @@ class TestRefusals:
             upgrade_iso=str(archive),
         )
 
+    @pytest.mark.deep
     def test_an_iso_that_was_cut_off(self, iso: Path, tmp_path: Path) -> None:
         whole = iso.stat().st_size
         cut = tmp_path / "cut.iso"
@@ -124,6 +127,7 @@ class TestRefusals:
             isolift_public_keys=[str(other_public)],
         )
 
+    @pytest.mark.deep
     @pytest.mark.parametrize(
         ("lost", "expected"),
         [
@@ -139,6 +143,7 @@ class TestRefusals:
         changed = discs.write(tmp_path / "lacking.iso", files)
         refused("lacking.iso", expected, target_version="2.0.0", upgrade_iso=str(changed))
 
+    @pytest.mark.deep
     def test_an_iso_with_a_file_that_was_changed(self, iso: Path, tmp_path: Path) -> None:
         files = discs.contents(iso)
         files["payload/install.sh"] = files["payload/install.sh"].swapcase()
@@ -185,6 +190,7 @@ class TestRefusals:
             upgrade_conditions="sessions == 0\nfree_byte > 5",
         )
 
+    @pytest.mark.deep
     @pytest.mark.parametrize("name", ["upgrade_vms", "upgrade_conditions", "isolift_public_keys"])
     def test_a_list_that_is_none(self, name: str) -> None:
         wrong: dict[str, Any] = {name: 5}
@@ -203,6 +209,7 @@ class TestRefusals:
     def test_an_id_to_show_that_is_given_but_empty(self, name: str) -> None:
         refused(f"{name} is not set, or empty", playbook="status", options=["-e", f"{name}="])
 
+    @pytest.mark.deep
     @pytest.mark.parametrize(
         ("name", "wrong"),
         [("cleanup_after_days", "-1"), ("cleanup_after_days", "nan"), ("cleanup_grace_s", "")],
@@ -324,10 +331,23 @@ def test_what_a_refused_start_leaves_is_named_and_cleanup_clears_it(onlooker: di
     found = re.search(r"What the run leaves: its ISO in (/var/lib/isolift/media/\S+) on node1, node2\.", said)
     assert found is not None, run.output
     left = found.group(1)
-    assert actors.discs() == "" and campaigns.known() == before
+    assert drives.discs() == "" and campaigns.known() == before
     assert all(left in ssh.run_on(node, STAGED) for node in NODES)
     plays.require(plays.ansible("playbooks/cleanup.yml", variables={"cleanup_grace_s": 0}), "cleaning up")
     assert not any(left in ssh.run_on(node, STAGED) for node in NODES)
+
+
+@pytest.mark.harmless
+def test_a_campaign_whose_beginning_was_broken_off_is_not_conducted_and_says_so() -> None:
+    unsealed = campaigns.begin_without_seal()
+    refused(
+        f"There is nothing to conduct: campaign {unsealed} was never sealed",
+        "before any VM was told to start, and none will be; begin it anew",
+        campaign_id=unsealed,
+    )
+    shown = plays.ansible("playbooks/status.yml", variables={"campaign_id": unsealed})
+    plays.require(shown, "showing the campaign")
+    assert "the campaign was never sealed: no VM was told to start" in " ".join(shown.output.split())
 
 
 @pytest.mark.harmless

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from e2e import actors
 
-from lab import campaigns, inside, plays
+from lab import campaigns, drives, inside, plays
 from lab.cast import CELLS
 
 WANTED = CELLS[0]
@@ -34,7 +34,7 @@ def test_a_second_campaign_waits_for_the_installer_of_the_first_and_then_gets_th
         second = actors.begin("second-of-two", [WANTED], 400, NEXT_TARGET, upgrade_overlap="queue")
         inside.await_status(WANTED.node, WANTED.name, "state=installing", "state=waiting")
         disc, next_disc = (campaigns.media_path(run.campaign_id()) for run in (first, second))
-        assert actors.drive_of(WANTED, WANTED.node) == disc
+        assert drives.drive_of(WANTED, WANTED.node) == disc
 
         inside.set_prompt(WANTED.node, WANTED.name, inside.NO_ANSWER)
         inside.let_installer_go(WANTED.node, WANTED.name)
@@ -42,10 +42,10 @@ def test_a_second_campaign_waits_for_the_installer_of_the_first_and_then_gets_th
         assert how_it_ended(first.campaign_id()) == ("succeeded", "1.0.0", actors.TARGET)
 
         inside.await_state(WANTED.node, WANTED.name, "asking")
-        assert actors.drive_of(WANTED, WANTED.node) == next_disc
+        assert drives.drive_of(WANTED, WANTED.node) == next_disc
         inside.answer(WANTED.node, WANTED.name, "confirm")
         second.finish()
         assert how_it_ended(second.campaign_id()) == ("succeeded", actors.TARGET, NEXT_TARGET)
         assert inside.installed(WANTED.node, WANTED.name) == (NEXT_TARGET, 2)
         assert actors.begun(WANTED, WANTED.node) == 2
-        assert actors.discs() == ""
+        assert drives.discs() == ""

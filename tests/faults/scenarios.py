@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lab import campaigns, inside
+from lab import campaigns, drives, inside
 from lab.cast import CELLS, Guest
 from lab.progress import Progress
 from lab.runs import Run
@@ -35,7 +35,7 @@ CONTROLLERS = 4
 class Verdict:
     """How a cell went: the outcome, and how many installations were begun and finished in the guest.
 
-    ``problem`` is what kept it from being tried as intended; empty if nothing did.
+    ``problem`` is what kept it from being tried as intended, or what it left behind; empty if nothing.
     """
 
     cell: Cell
@@ -47,7 +47,8 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the part was killed at its moment, and the upgrade succeeded all the same, by the only installation that was begun."""
+        """Whether the part was killed at its moment, and the upgrade succeeded all the same, by the only installation that was begun, and
+        left no disc."""
         found = (self.outcome, self.begun, self.installs, self.problem)
         return found == ("succeeded", 1, 1, "")
 
@@ -199,5 +200,7 @@ def _verdicts(seats: Seats, missed: dict[Cell, str], count: int = 1) -> list[Ver
         begun = inside.begun(guest.node, guest.name)
         _version, installs = inside.installed(guest.node, guest.name)
         outcome = outcomes.get(guest.name, "no campaign")
-        verdicts.append(Verdict(cell, guest, outcome, begun, installs, missed[cell]))
+        disc = drives.drive_of(guest, guest.node)
+        left = "" if disc == drives.EMPTY else f"{disc} is still in the drive"
+        verdicts.append(Verdict(cell, guest, outcome, begun, installs, missed[cell] or left))
     return verdicts

@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import os
 import time
+import uuid
 from typing import Any
 
-from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions
+from ansible_collections.isolift.vm.plugins.module_utils.broker import Broker, BrokerOptions, append
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.history import campaigns_of, fold, history_of
+from ansible_collections.isolift.vm.plugins.module_utils.ids import campaign_id as new_campaign_id
+from ansible_collections.isolift.vm.plugins.module_utils.media import DEFAULT_MEDIA_DIR
+from ansible_collections.isolift.vm.plugins.module_utils.records import Opened, Row
 from ansible_collections.isolift.vm.plugins.module_utils.report import summary_of
-from ansible_collections.isolift.vm.plugins.module_utils.topology import journal
+from ansible_collections.isolift.vm.plugins.module_utils.topology import CAMPAIGNS, journal
+from ansible_collections.isolift.vm.plugins.module_utils.wire import encode
 
 from . import settings
 from .errors import LabError
@@ -71,6 +77,28 @@ def epoch(campaign_id: str) -> int:
 def is_past(campaign_id: str) -> bool:
     """Whether the campaign's deadline has passed."""
     return _folded(campaign_id).policy.deadline < time.time()
+
+
+def begin_without_seal() -> str:
+    """A campaign whose run was stopped in the middle of its beginning: it is listed, and its journal has no seal. Its ID."""
+    now = time.time()
+    new = new_campaign_id(int(now * 1000), os.urandom(10))
+    opened = Opened(
+        component="guest-tools",
+        target_version="2.0.0",
+        iso_sha256="a" * 64,
+        manifest_sha256="b" * 64,
+        media_path=f"{DEFAULT_MEDIA_DIR}/{new}/{'a' * 64}.iso",
+        deadline=now + 60.0,
+        permit_s=300.0,
+        consent="auto",
+    )
+    *begun, _seal = Campaign(new).opening(opened, [Row(str(uuid.uuid4()), "desk-1", "node1")], now)
+    with Broker(broker_options()) as broker:
+        broker.declare_journal(journal(new))
+        append(broker, CAMPAIGNS, [encode(begun[0])])
+        append(broker, journal(new), [encode(record) for record in begun])
+    return new
 
 
 def _folded(campaign_id: str) -> Campaign:
