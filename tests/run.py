@@ -104,11 +104,11 @@ class Interrupted(BaseException):
 
 
 def pytest_check(folder: str, time_limit: float, mark: str = "", workers: int = 0) -> Check:
-    """What pytest finds in ``tests/<folder>``: the tests that bear the mark, or those that bear none.
+    """What pytest finds in ``tests/<folder>``: the tests that bear this mark alone, or those that bear none; all that are deep if it is that.
 
     :param workers: how many tests run at a time, each in a process of its own; 0 for one after the other in one process.
     """
-    wanted = mark or "not deep and not harmless"
+    wanted = {"": "not deep and not harmless", "harmless": "harmless and not deep"}.get(mark, mark)
     reports = REPORTS / (f"{folder}-{mark}" if mark else folder)
     command = [sys.executable, "-m", "pytest", f"tests/{folder}", "-m", wanted]
     command += ["-n", str(workers)] if workers else []

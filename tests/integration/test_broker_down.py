@@ -49,7 +49,10 @@ def stream(own_broker: BrokerOptions) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["systemctl restart rabbitmq-server.service", "systemctl kill --signal=KILL rabbitmq-server.service"],
+    [
+        pytest.param("systemctl restart rabbitmq-server.service", marks=pytest.mark.deep),
+        "systemctl kill --signal=KILL rabbitmq-server.service",
+    ],
 )
 def test_what_was_confirmed_survives_a_restart_under_writer_and_reader(
     host: ComputeHost, own_broker: BrokerOptions, stream: str, command: str

@@ -58,8 +58,14 @@ class Relay:
         self._lines = LineBuffer()
 
     def close(self) -> None:
-        os.close(self._master)
+        self.leave()
         os.close(self._slave)
+
+    def leave(self) -> None:
+        """Go away for good: nobody has this end any more."""
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
 
     def send(self, frame: Payload) -> None:
         """Send one frame."""

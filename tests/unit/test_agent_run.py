@@ -603,6 +603,22 @@ def test_idle_agent_sleeps(guest: Guest, relay: Relay) -> None:
         assert _switches(agent.process.pid) == before
 
 
+def test_agent_whose_host_is_gone_sleeps_too(guest: Guest, relay: Relay) -> None:
+    with RunningAgent(guest) as agent:
+        relay.welcomed()
+        relay.leave()
+        wait_until(lambda: _sleeps(agent.process.pid, 0.3), what="rest", timeout=20.0)
+        assert _sleeps(agent.process.pid, 2.0)
+        assert agent.process.poll() is None
+
+
+def _sleeps(pid: int, seconds: float) -> bool:
+    """Whether the agent is not woken in that time."""
+    before = _switches(pid)
+    time.sleep(seconds)
+    return _switches(pid) == before
+
+
 REST_S = 0.5
 SOON_WORN = f"import sys; from isolift_agent import __main__, agent; agent.RENEW_S = {REST_S}; sys.exit(__main__.main())"
 

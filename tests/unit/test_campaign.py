@@ -38,7 +38,9 @@ from ansible_collections.isolift.vm.plugins.module_utils.campaign import (
 from ansible_collections.isolift.vm.plugins.module_utils.records import (
     Closed,
     Held,
+    Opened,
 )
+from ansible_collections.isolift.vm.plugins.module_utils.report import summary_of
 from ansible_collections.isolift.vm.plugins.module_utils.states import State
 from ansible_collections.isolift.vm.plugins.module_utils.upgrade import REFUSALS_BORNE
 from ansible_collections.isolift.vm.plugins.module_utils.wire import (
@@ -344,6 +346,30 @@ def test_a_campaign_is_closed_exactly_once_whatever_is_heard_meanwhile() -> None
     rig.append(closed)
     assert rig.decide(1.0) == ([], [])
     assert closed.payload == Closed("nonce-1", (("unreachable", "2"),))
+
+
+@pytest.mark.parametrize(
+    ("policy", "failures"),
+    [
+        (OPENED, {"failed", "interrupted", "timed_out"}),
+        (replace(OPENED, failures=("declined", "unreachable")), {"declined", "unreachable"}),
+        (replace(OPENED, failures=()), set()),
+    ],
+    ids=["default", "others", "none"],
+)
+def test_which_outcomes_count_as_failures_is_the_campaigns_policy(policy: Opened, failures: set[str]) -> None:
+    rig = Rig(6, opened=policy)
+    rig.settle()
+    for vm, result in enumerate((SUCCEEDED, Result("declined"), Result("failed"), Result("interrupted"))):
+        notified(rig, vm)
+        rig.agent(result, vm=vm)
+    notified(rig, 4)
+    rig.agent(Confirmation(1, "confirm"), Progress("installing"), vm=4)
+    rig.settle(DEADLINE - rig.now)
+    outcomes = {"succeeded", "declined", "failed", "interrupted", "timed_out", "unreachable"}
+    assert rig.campaign.counts() == dict.fromkeys(outcomes, 1)
+    assert rig.campaign.failures == summary_of(rig.campaign)["failures"] == len(failures)
+    assert {state for state in outcomes if state in rig.campaign.policy.failures} == failures
 
 
 def test_the_counts_add_up_to_the_selection_at_every_moment() -> None:

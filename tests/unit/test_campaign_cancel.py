@@ -78,6 +78,10 @@ def brought_to(state: State) -> Rig:
     return rig
 
 
+def test_every_state_has_its_case() -> None:
+    assert set(CASES) == set(State) - FINAL
+
+
 @pytest.mark.parametrize("state", CASES)
 def test_cancelling_in_a_state_and_then_silence(state: State) -> None:
     case = CASES[state]

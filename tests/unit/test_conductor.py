@@ -27,7 +27,7 @@ from unit.list_broker import Clock, ListBroker
 from ansible_collections.isolift.vm.plugins.module_utils import conductor as conducting
 from ansible_collections.isolift.vm.plugins.module_utils import coordinator as coordinating
 from ansible_collections.isolift.vm.plugins.module_utils.broker import Publication
-from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost
+from ansible_collections.isolift.vm.plugins.module_utils.broker_errors import BrokerLost, refused
 from ansible_collections.isolift.vm.plugins.module_utils.campaign import Campaign
 from ansible_collections.isolift.vm.plugins.module_utils.campaign_errors import CampaignError, HalfBegun
 from ansible_collections.isolift.vm.plugins.module_utils.conductor import PATIENCE_S, Conductor
@@ -189,6 +189,30 @@ def test_a_broker_that_can_be_read_but_stores_nothing_is_given_up(clock: Clock) 
         Conductor(connect, CAMPAIGN, "host", lambda _o: met, lambda _c: None, said.append).run()
     assert DEADLINE < clock.now < DEADLINE + PATIENCE_S
     assert len(said) == 1 and connections < 1000
+
+
+def test_a_stream_whose_node_is_down_is_tried_again_until_it_is_up(clock: Clock) -> None:
+    """RabbitMQ says so for a while after it was restarted: with the code for what does not exist."""
+    log = log_of(Rig(selection=[unfit(row, "no_channel") for row in rows(2)]))
+    answers = iter([refused("broker:5672", 404, DOWN)] * 3)
+    said: list[str] = []
+
+    class Starting(ListBroker):
+        def read(self, stream: str) -> int:
+            error = next(answers, None)
+            if error is not None:
+                raise error
+            return super().read(stream)
+
+    def connect() -> Any:
+        return Starting(clock, log)
+
+    campaign = Conductor(connect, CAMPAIGN, "host", lambda _o: met, lambda _c: None, said.append).run()
+    assert campaign.closed and campaign.counts() == {"ineligible": 2}
+    assert "Nothing is lost; trying again" in said[0] and said[1] == "RabbitMQ is back."
+
+
+DOWN = "NOT_FOUND - home node 'rabbit@one' of durable queue 'isolift.campaign.x' is down or inaccessible"
 
 
 def test_a_broker_that_is_away_is_tried_until_a_deadline_that_is_a_day_ahead(clock: Clock) -> None:
