@@ -366,6 +366,8 @@ class Invariants:
         if not has_time or is_held_up or not seen <= TRANSIENT:
             return
         for vm, outcome in ledger.outcomes.items():
+            if outcome.at < ground.last_fault_at:
+                continue  # its agent answered past the limit of its state, did not go on, and cannot be heard at present
             is_stuck = outcome.word in STUCK or outcome.stage in ("turn", "conditions")
             _require(not is_stuck, "campaigns go on", f"{vm} ended as {outcome.word} {outcome.stage}")
 

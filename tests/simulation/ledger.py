@@ -58,11 +58,12 @@ def decode_record(body: bytes) -> Message:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an upgrade ended, and by which record."""
+    """How an upgrade ended, by which record, and when, by the clock of whoever wrote that."""
 
     word: str
     offset: int
     by_coordinator: bool
+    at: float
     stage: str = ""
     upgrade_id: str = ""
     is_untouched: bool = False
@@ -131,11 +132,17 @@ class Ledger:
             if payload.outcome in FINAL_WORDS:
                 is_untouched = message.vm not in self.permits or _is_denial(payload)
                 ending = Outcome(
-                    payload.outcome, offset, True, payload.stage, message.upgrade_id, is_untouched
+                    payload.outcome,
+                    offset,
+                    True,
+                    message.created_at,
+                    payload.stage,
+                    message.upgrade_id,
+                    is_untouched,
                 )
                 self._end(message.vm, ending)
         elif isinstance(payload, Result):
-            self._end(message.vm, Outcome(self._judged(payload), offset, False))
+            self._end(message.vm, Outcome(self._judged(payload), offset, False, message.created_at))
         elif isinstance(payload, Closed):
             self._close(offset, message, payload)
 
