@@ -264,7 +264,7 @@ class Hypervisor:
         if not dry_run:  # a play in check mode has not copied the ISO
             check_iso(path)
         return self._apply(
-            domain, lambda media: plan_insert(media, path, self.media_dir, replace), path, dry_run
+            domain, lambda media: plan_insert(media, path, self.media_dir, replace), path, dry_run, probe=True
         )
 
     def eject(self, domain: Any, campaign_id: str = "", dry_run: bool = False) -> Change:
@@ -274,8 +274,15 @@ class Hypervisor:
         """
         return self._apply(domain, lambda media: plan_eject(media, campaign_id), "", dry_run)
 
-    def _apply(self, domain: Any, plan: Callable[[DomainMedia], Plan], after: str, dry_run: bool) -> Change:
-        before = self._read(domain, probe=True)
+    def _apply(
+        self,
+        domain: Any,
+        plan: Callable[[DomainMedia], Plan],
+        after: str,
+        dry_run: bool,
+        probe: bool = False,
+    ) -> Change:
+        before = self._read(domain, probe)
         steps = _accepted(plan(before))
         if steps and not dry_run:
             try:
@@ -283,8 +290,8 @@ class Hypervisor:
             except MediaError as error:
                 if error.reason is not Reason.SHUT_OFF:
                     raise
-                self._perform(domain, _accepted(plan(self._read(domain, probe=True))))  # it stopped meanwhile
-            self._check(domain, plan)
+                self._perform(domain, _accepted(plan(self._read(domain, probe))))  # it stopped meanwhile
+            self._check(domain, plan, probe)
         return Change(steps, before.disc, after)
 
     def _perform(self, domain: Any, steps: tuple[Step, ...]) -> None:
@@ -295,9 +302,9 @@ class Hypervisor:
             ):
                 domain.updateDeviceFlags(step.xml, flags[step.scope])
 
-    def _check(self, domain: Any, plan: Callable[[DomainMedia], Plan]) -> None:
+    def _check(self, domain: Any, plan: Callable[[DomainMedia], Plan], probe: bool) -> None:
         """Reads back: a plan that has something left to do means that libvirt's success was none."""
-        left = _accepted(plan(self._read(domain, probe=True)))
+        left = _accepted(plan(self._read(domain, probe)))
         if left:
             doing = ", ".join(f"{step.action.value} {step.scope.value}" for step in left)
             raise MediaError(

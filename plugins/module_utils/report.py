@@ -102,7 +102,7 @@ _NAMED_MOST = 10
 
 _WELL = (State.SUCCEEDED.value, State.UP_TO_DATE.value)
 
-_TOLD = (*_WELL, State.DECLINED.value, State.INTERRUPTED.value)
+_TOLD = (*_WELL, State.DECLINED.value)
 """Outcomes that only an agent tells; its relay ejects the disc when it does."""
 
 _PLAIN_REASONS = {State.DECLINED: "the user said no"}

@@ -337,7 +337,6 @@ def test_what_a_refused_start_leaves_is_named_and_cleanup_clears_it(onlooker: di
     assert not any(left in ssh.run_on(node, STAGED) for node in NODES)
 
 
-@pytest.mark.harmless
 def test_a_campaign_whose_beginning_was_broken_off_is_not_conducted_and_says_so() -> None:
     unsealed = campaigns.begin_without_seal()
     refused(

@@ -130,6 +130,15 @@ def test_the_next_upgrade_waits_until_the_result_of_the_one_before_was_taken() -
     assert core.upgrade().upgrade_id == OTHER_UPGRADE and core.found(Inspect)
 
 
+def test_a_start_that_comes_before_the_result_was_taken_waits_too() -> None:
+    core = installing()
+    core.do(Installed(UPGRADE, "2.0.0", exit_code=0))
+    core.command(START, OTHER_UPGRADE)
+    assert core.sent(Progress) == [Progress("busy", UPGRADE)] and core.state is None
+    core.do(Acknowledged(result_message(core).message_id))
+    assert core.upgrade().upgrade_id == OTHER_UPGRADE and core.found(Inspect)
+
+
 def test_waiting_upgrade_is_dropped_at_its_deadline() -> None:
     core = requested(replace(START, deadline=DEADLINE + 100))
     core.command(START, OTHER_UPGRADE)

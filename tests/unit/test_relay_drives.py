@@ -8,7 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from unit.relay_node import CAMPAIGN, ISO, OTHER_CAMPAIGN, OTHER_ISO, OTHER_START, RESULT, START, VM, Node
+from unit.relay_node import (
+    CAMPAIGN,
+    ISO,
+    OTHER_CAMPAIGN,
+    OTHER_ISO,
+    OTHER_START,
+    RESULT,
+    START,
+    UPGRADE,
+    VM,
+    Node,
+)
 
 from isolift_relay import ids, wire
 from isolift_relay.events import (
@@ -171,6 +182,46 @@ def test_a_successor_gets_its_disc_at_the_deadline_of_an_upgrade_that_says_nothi
     assert session.happens(again.event).the(InsertMedium).path == OTHER_ISO
     session.medium_is_done()
     assert session.happens(again.event).effects == []
+
+
+def test_a_successor_that_was_learnt_of_from_its_agent_gets_its_disc_at_that_deadline_too(
+    session: Node,
+) -> None:
+    """The relay began anew and saw the starts in the wrong order."""
+    later = replace(OTHER_START, deadline=START.deadline + 1000.0)
+    session.commands(later, "d.1", campaign=OTHER_CAMPAIGN).medium_is_done()
+    session.reports(wire.Progress("busy", UPGRADE), "g.2", **of_other_campaign())
+    insert = session.commands(START, "c.1")
+    assert insert.the(InsertMedium).path == ISO
+    wake = session.the(Wake)
+    session.medium_is_done()
+    session.now = START.deadline
+    assert session.happens(wake.event).the(InsertMedium).path == OTHER_ISO
+
+
+def test_a_passing_trouble_does_not_cost_a_successor_its_disc(session: Node) -> None:
+    """libvirt is restarted while the discs are exchanged."""
+    starts_two(session)
+    session.reports(RESULT).broker_answers().medium_is_done(Reason.MEDIA_ERROR, "libvirt cannot be reached")
+    assert session.of(Publish) == []
+    wake = session.the(Wake)
+    session.now += wake.after_s
+    assert session.happens(wake.event).the(InsertMedium).path == OTHER_ISO
+    session.medium_is_done()
+    session.reports(RESULT, "g.2", **of_other_campaign())
+    assert session.broker_answers().the(EjectMedium).campaign_id == OTHER_CAMPAIGN
+
+
+def test_a_successor_that_ended_while_its_disc_was_to_come_gets_none(session: Node) -> None:
+    """The drive is busy when the first one's result is stored, and its successor is cancelled."""
+    starts_two(session)
+    number = session.commands(START, "c.2").the(InsertMedium).number
+    session.reports(RESULT).broker_answers()
+    session.reports(RESULT, "g.2", **of_other_campaign()).broker_answers()
+    session.happens(MediumDone(VM, number))
+    assert session.the(EjectMedium).campaign_id == CAMPAIGN
+    assert session.medium_is_done().the(EjectMedium).campaign_id == OTHER_CAMPAIGN
+    assert session.medium_is_done().effects == []
 
 
 def test_a_command_that_comes_again_before_it_was_handed_over_takes_the_place_of_the_first(

@@ -393,7 +393,14 @@ def test_a_disc_that_left_the_drive_on_whichever_node_is_not_left(ejections: dic
 
 @pytest.mark.parametrize(
     ("state", "is_named"),
-    [("succeeded", False), ("declined", False), ("unreachable", True), ("expired", True), ("failed", True)],
+    [
+        ("succeeded", False),
+        ("declined", False),
+        ("unreachable", True),
+        ("expired", True),
+        ("failed", True),
+        ("interrupted", True),
+    ],
 )
 def test_a_vm_that_no_node_has_any_more_may_have_taken_its_disc_along_unless_its_relay_saw_to_it(
     state: str, is_named: bool

@@ -48,9 +48,8 @@ class Drives:
         """The agent took a command, or never will."""
         if not isinstance(command.payload, wire.Start):
             return
-        if refused and _is(vm.successor, command):
-            vm.successor = None
         if refused:
+            self._disinherit(vm, command)
             self._unsettle(vm, command)
         elif vm.tenant is not None and _is(vm.tenant.start, command):
             vm.tenant = replace(vm.tenant, accepted=True)
@@ -70,8 +69,7 @@ class Drives:
     def over(self, vm: Vm, result: wire.Message) -> None:
         """The upgrade's result is safe: its disc leaves the drive as soon as nothing else is done to it."""
         vm.finished = result.upgrade_id
-        if _is(vm.successor, result):
-            vm.successor = None
+        self._disinherit(vm, result)
         if vm.tenant is not None and _is(vm.tenant.start, result):
             self._vacate(vm)
         elif _may_hold(vm, result.campaign_id) and vm.looks.take(1, self._desk.elapsed):
@@ -92,12 +90,13 @@ class Drives:
     def pass_on(self, vm: Vm) -> None:
         """The drive goes to the upgrade that waits for it at the deadline of the one that has it: at that its agent goes on, too, and says
         nothing."""
+        vm.drive_due_at = float("inf")
         if vm.tenant is None or vm.successor is None:
             return
         if self._is_past(vm.tenant.start):
             self._vacate(vm)
         else:
-            self._watch(vm.tenant)
+            self._watch(vm, vm.tenant)
 
     def due(self, vm: Vm, campaign_id: str, tries: int) -> None:
         """The pause before another try to eject is over."""
@@ -160,7 +159,7 @@ class Drives:
             if vm.successor is None or self._is_past(vm.successor):
                 vm.successor = message
                 assert vm.tenant is not None  # else the drive would be free
-                self._watch(vm.tenant)
+                self._watch(vm, vm.tenant)
             elif _is(vm.successor, message):
                 vm.successor = message
         self._hand_over(vm, command)
@@ -194,10 +193,21 @@ class Drives:
             return False
         return not self._is_past(vm.tenant.start)
 
-    def _watch(self, tenant: Tenant) -> None:
-        start = tenant.start
-        if isinstance(start.payload, wire.Start):
-            self._desk.emit(Wake(max(0.0, start.payload.deadline - self._desk.now), DriveDue(start.vm)))
+    def _watch(self, vm: Vm, tenant: Tenant) -> None:
+        """Comes back at the tenant's deadline, for another upgrade waits for the drive."""
+        start = tenant.start.payload
+        if isinstance(start, wire.Start) and start.deadline < vm.drive_due_at:
+            vm.drive_due_at = start.deadline
+            self._desk.emit(Wake(max(0.0, start.deadline - self._desk.now), DriveDue(vm.uuid)))
+
+    @staticmethod
+    def _disinherit(vm: Vm, over: wire.Message) -> None:
+        """The upgrade of the message ``over`` needs the drive no more, so it is nobody's successor."""
+        if _is(vm.successor, over):
+            vm.successor = None
+        for campaign_id, ejection in vm.ejections.items():
+            if _is(ejection.successor, over):
+                vm.ejections[campaign_id] = replace(ejection, successor=None)
 
     def _is_past(self, start: wire.Message) -> bool:
         return isinstance(start.payload, wire.Start) and start.payload.deadline <= self._desk.now
@@ -226,6 +236,8 @@ class Drives:
         if start is not None and isinstance(start.payload, wire.Start):
             if vm.tenant is None or not _is(vm.tenant.start, start):
                 vm.tenant = Tenant(start)
+                if vm.successor is not None:
+                    self._watch(vm, vm.tenant)
             vm.ejections.pop(start.campaign_id, None)
             vm.given_up = "" if vm.given_up == start.campaign_id else vm.given_up
             self._desk.emit(InsertMedium(vm.uuid, number, start.payload.media_path))
@@ -235,28 +247,31 @@ class Drives:
     def _ejected(self, vm: Vm, ejection: Ejection, event: MediumDone) -> None:
         if event.reason is None:
             return
-        start = ejection.successor
-        if start is not None:
-            self._unsettle(vm, start)
-            command = (start.payload.TYPE, start.message_id)
-            self._desk.tell(start, wire.Undeliverable(*command, event.reason.value, event.detail[:300]))
-            # The disc of before is still in the drive: it comes out before any other.
-            vm.ejections = {ejection.campaign_id: replace(ejection, successor=None), **vm.ejections}
-        else:
-            self._retry(vm, ejection, event.reason, event.detail)
+        start, again = ejection.successor, self._tries_again(ejection, event.reason)
+        is_wanted = start is not None and vm.tenant is not None and _is(vm.tenant.start, start)
+        if start is None or (again and is_wanted):
+            self._retry(vm, ejection, again, f"{event.reason.value}: {event.detail}")
+            return
+        self._unsettle(vm, start)
+        command = (start.payload.TYPE, start.message_id)
+        self._desk.tell(start, wire.Undeliverable(*command, event.reason.value, event.detail[:300]))
+        # The disc of before is still in the drive: it comes out before any other.
+        vm.ejections = {ejection.campaign_id: Ejection(ejection.campaign_id), **vm.ejections}
 
-    def _retry(self, vm: Vm, ejection: Ejection, reason: Reason, detail: str) -> None:
+    def _tries_again(self, ejection: Ejection, reason: Reason) -> bool:
+        return reason in RETRIED and ejection.tries + 1 < self._desk.limits.eject_tries
+
+    def _retry(self, vm: Vm, ejection: Ejection, again: bool, problem: str) -> None:
         campaign_id, tries = ejection.campaign_id, ejection.tries + 1
-        again = reason in RETRIED and tries < self._desk.limits.eject_tries
         what = (
             "will try again" if again else "it stays in the drive until it is ejected by hand or by cleanup"
         )
-        text = f"{vm.name} ({vm.uuid}): could not eject the disc, {reason.value}: {detail}; {what}"
+        text = f"{vm.name} ({vm.uuid}): could not eject the disc, {problem}; {what}"
         self._desk.emit(Log(Level.WARNING, text))
         if not again:
             vm.given_up = campaign_id
         elif campaign_id not in vm.ejections:
-            vm.ejections[campaign_id] = Ejection(campaign_id, tries=tries, due=False)
+            vm.ejections[campaign_id] = replace(ejection, tries=tries, due=False)
             pause_s = self._desk.limits.eject_pause_s * 2 ** (tries - 1)
             self._desk.emit(Wake(pause_s, EjectDue(vm.uuid, campaign_id, tries)))
 

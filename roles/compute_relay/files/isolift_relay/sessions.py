@@ -119,6 +119,7 @@ class Vm:
     given_up: str = ""  # campaign whose disc did not come out in all tries
     tenant: Tenant | None = None  # whom it belongs to
     successor: Message | None = None  # the start that the agent put behind the tenant's
+    drive_due_at: float = float("inf")  # when it is looked whether the tenant is past its deadline
     waiting: deque[Command] = field(default_factory=deque)  # behind the operation
     handed: OrderedDict[str, Message] = field(
         default_factory=OrderedDict

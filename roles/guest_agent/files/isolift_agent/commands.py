@@ -83,7 +83,7 @@ def _start(step: Step, message: Message) -> None:
         _start_again(step, current, message)
     elif refusal:
         step.do(Acknowledge(message.message_id, refusal))
-    elif step.memory.current or step.memory.waiting:
+    elif step.memory.current or step.memory.waiting or step.memory.unsaid:
         _queue(step, message)
     else:
         step.do(Acknowledge(message.message_id))
@@ -104,17 +104,17 @@ def _start_refusal(step: Step, message: Message) -> str:
 
 def _queue(step: Step, message: Message) -> None:
     """Another upgrade is in progress, or its result was not taken yet: this one is next, unless yet another is."""
-    waiting = step.memory.waiting
-    ahead = step.memory.current or waiting
-    assert ahead is not None
+    current, waiting = step.memory.current, step.memory.waiting
+    ahead = current or waiting
+    first = ahead.upgrade_id if ahead else step.memory.unsaid
     if waiting and waiting.upgrade_id != message.upgrade_id:
-        step.do(Acknowledge(message.message_id, f"busy: {ahead.upgrade_id} is first and another one is next"))
+        step.do(Acknowledge(message.message_id, f"busy: {first} is first and another one is next"))
     else:
         queued = altered(waiting, command=message) if waiting else Upgrade(message)
         step.memory = altered(step.memory, waiting=move(queued, Kind.QUEUE))
         step.do(Acknowledge(message.message_id))
-    if ahead.upgrade_id != message.upgrade_id:
-        step.report(message, Progress("busy", ahead.upgrade_id))
+    if first != message.upgrade_id:
+        step.report(message, Progress("busy", first))
 
 
 def _start_again(step: Step, upgrade: Upgrade, message: Message) -> None:

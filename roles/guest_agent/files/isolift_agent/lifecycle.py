@@ -139,14 +139,9 @@ def _ticked(step: Step, _event: Ticked) -> None:
         waiting = None
     if upgrade and upgrade.state in _WITH_DEADLINE and step.overdue(upgrade):
         step.give_up(upgrade, Kind.EXPIRE, None)
-    elif waiting and upgrade is None and not _owes_result(step.memory):
+    elif waiting and upgrade is None and not step.memory.unsaid:
         step.memory = altered(step.memory, waiting=None)
         step.inspect(waiting, Kind.TURN)
-
-
-def _owes_result(memory: Memory) -> bool:
-    """Whether the result of the upgrade before was not taken yet: only when it was does the next one's disc come."""
-    return any(isinstance(message.payload, Result) for message in memory.outbox)
 
 
 def _commanded(step: Step, event: Commanded) -> None:

@@ -108,6 +108,12 @@ class Memory:
         """The finished upgrade with this ID, if it is still known."""
         return next((item for item in self.finished if item.upgrade_id == upgrade_id), None)
 
+    @property
+    def unsaid(self) -> str:
+        """The ID of an upgrade whose result was not taken yet: only when it was does the next one's disc come. Empty if there is none."""
+        owed = (message.upgrade_id for message in self.outbox if isinstance(message.payload, Result))
+        return next(owed, "")
+
     def with_claim(self, campaign_id: str, epoch: int, nonce: str) -> Memory:
         """The memory after a claim was seen; the oldest campaigns are dropped beyond the limit."""
         if self.claims.get(campaign_id) == (epoch, nonce):
