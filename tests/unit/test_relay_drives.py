@@ -25,6 +25,7 @@ from isolift_relay import ids, wire
 from isolift_relay.events import (
     AckDelivery,
     BrokerDown,
+    BrokerUp,
     ChannelUp,
     DomainDown,
     DomainUp,
@@ -222,6 +223,125 @@ def test_a_successor_that_ended_while_its_disc_was_to_come_gets_none(session: No
     assert session.the(EjectMedium).campaign_id == CAMPAIGN
     assert session.medium_is_done().the(EjectMedium).campaign_id == OTHER_CAMPAIGN
     assert session.medium_is_done().effects == []
+
+
+# Three campaigns and one drive
+
+
+THIRD_CAMPAIGN = ids.campaign_id(1_790_000_000_002, b"1111111111")
+THIRD_ISO = f"/var/lib/isolift/media/{THIRD_CAMPAIGN}/{'d' * 64}.iso"
+THIRD_START = replace(START, media_path=THIRD_ISO)
+REFUSED = "busy: another one is next"
+
+
+def acks(session: Node, message_id: str, refused: str = "") -> Node:
+    """The agent answers a command."""
+    return session.says(wire.Ack(session=session.session, message_id=message_id, refused=refused))
+
+
+def of(campaign: str) -> dict[str, str]:
+    return {"campaign_id": campaign, "upgrade_id": ids.upgrade_id(campaign, VM, 1)}
+
+
+def test_a_start_that_the_agent_took_gets_its_disc_although_another_was_to_be_next(session: Node) -> None:
+    """The second one is cancelled in the agent, which takes the third before that is known here."""
+    starts_two(session)
+    acks(session, "d.1")
+    session.commands(THIRD_START, "e.1", campaign=THIRD_CAMPAIGN)
+    acks(session, "e.1")
+    session.reports(RESULT, "g.2", **of(OTHER_CAMPAIGN)).broker_answers().medium_is_done()
+    assert session.reports(RESULT).broker_answers().the(InsertMedium).path == THIRD_ISO
+
+
+@pytest.mark.parametrize("is_exchanged", [False, True])
+def test_an_old_coordinators_start_of_the_next_upgrade_does_not_cost_it_its_disc(
+    session: Node, is_exchanged: bool
+) -> None:
+    starts_two(session)
+    acks(session, "d.1")
+    if is_exchanged:
+        session.reports(RESULT).broker_answers().medium_is_done()
+    session.commands(OTHER_START, "d.2", campaign=OTHER_CAMPAIGN)
+    if session.of(InsertMedium):
+        session.medium_is_done()
+    acks(session, "d.2", refused="stale_claim: epoch 7 of another coordinator is in force")
+    if is_exchanged:
+        assert session.commands(THIRD_START, "e.1", campaign=THIRD_CAMPAIGN).of(InsertMedium) == []
+    else:
+        assert session.reports(RESULT).broker_answers().the(InsertMedium).path == OTHER_ISO
+
+
+def test_the_upgrade_in_progress_gets_the_drive_although_its_start_came_last(session: Node) -> None:
+    """The relay began anew; the agent has the first upgrade in progress and the other one next."""
+    session.commands(THIRD_START, "e.1", campaign=THIRD_CAMPAIGN).medium_is_done()
+    session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN)
+    session.commands(START, "c.1")
+    assert acks(session, "e.1", REFUSED).the(InsertMedium).path == OTHER_ISO
+    session.medium_is_done()
+    acks(session, "d.1")
+    session.reports(wire.Progress("busy", UPGRADE), "g.2", **of(OTHER_CAMPAIGN))
+    assert session.the(InsertMedium).path == ISO
+    session.medium_is_done()
+    assert session.reports(RESULT, "g.3").broker_answers().the(InsertMedium).path == OTHER_ISO
+
+
+def test_an_upgrade_that_has_the_drive_is_not_its_own_successor(session: Node) -> None:
+    """Its agent waited for the result of one that the relay never heard of to be taken."""
+    session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).medium_is_done()
+    acks(session, "d.1")
+    session.reports(wire.Progress("busy", UPGRADE), "g.2", **of(OTHER_CAMPAIGN))
+    session.commands(OTHER_START, "d.2", campaign=OTHER_CAMPAIGN).medium_is_done()
+    acks(session, "d.2")
+    session.commands(THIRD_START, "e.1", campaign=THIRD_CAMPAIGN)
+    acks(session, "e.1")
+    session.reports(RESULT, "g.3", **of(OTHER_CAMPAIGN))
+    assert session.broker_answers().the(InsertMedium).path == THIRD_ISO
+
+
+def test_an_exchange_that_is_tried_again_brings_back_no_disc_of_one_that_is_over(session: Node) -> None:
+    other, third = (
+        replace(start, deadline=START.deadline + more)
+        for start, more in ((OTHER_START, 1.0), (THIRD_START, 900.0))
+    )
+    session.starts()
+    first = session.commands(other, "d.1", campaign=OTHER_CAMPAIGN).the(Wake)
+    acks(session, "d.1")
+    session.now = other.deadline - 1.0
+    session.reports(RESULT).broker_answers().medium_is_done(Reason.MEDIA_ERROR, "libvirt cannot be reached")
+    retry = session.the(Wake)
+    session.commands(third, "e.1", campaign=THIRD_CAMPAIGN)
+    acks(session, "e.1")
+    due = session.happens(first.event).the(Wake)
+    session.now = other.deadline
+    assert session.happens(due.event).the(InsertMedium).path == THIRD_ISO
+    session.medium_is_done()
+    session.now += retry.after_s
+    assert session.happens(retry.event).the(EjectMedium).campaign_id == CAMPAIGN
+
+
+def test_a_start_that_was_not_handed_over_keeps_the_drive_from_nobody(session: Node) -> None:
+    number = session.commands(START).the(InsertMedium).number
+    session.happens(BrokerDown())
+    session.happens(MediumDone(VM, number), BrokerUp())
+    session.opens()
+    assert session.commands(OTHER_START, "d.1", campaign=OTHER_CAMPAIGN).the(InsertMedium).path == OTHER_ISO
+
+
+def test_a_guest_that_calls_one_upgrade_first_and_then_the_other_changes_discs_now_and_then(
+    session: Node,
+) -> None:
+    starts_two(session)
+    acks(session, "d.1")
+    exchanges = 0
+    for number in range(100):
+        for one, first in ((CAMPAIGN, OTHER_CAMPAIGN), (OTHER_CAMPAIGN, CAMPAIGN)):
+            word = wire.Progress("busy", ids.upgrade_id(first, VM, 1))
+            session.now += 0.1
+            inserted = session.reports(word, f"g.{number}.{one}", **of(one)).of(InsertMedium)
+            session.broker_answers()
+            exchanges += len(inserted)
+            session.happens(*(MediumDone(VM, effect.number) for effect in inserted))
+    assert 1 <= exchanges <= Limits().looks_burst
 
 
 def test_a_command_that_comes_again_before_it_was_handed_over_takes_the_place_of_the_first(

@@ -15,7 +15,7 @@ from . import wire
 from .desk import Desk
 from .events import AckDelivery, DriveDue, EjectDue, EjectMedium, InsertMedium, Level, Log, MediumDone, Wake
 from .media import Reason
-from .sessions import Command, Ejection, Operation, State, Tenant, Vm
+from .sessions import Command, Ejection, Operation, State, Vm
 
 RETRIED = (Reason.TRAY_LOCKED, Reason.MEDIA_ERROR)
 """What may pass by itself, such as a disc that is still mounted."""
@@ -48,29 +48,35 @@ class Drives:
         """The agent took a command, or never will."""
         if not isinstance(command.payload, wire.Start):
             return
-        if refused:
+        if not refused:
+            vm.taken[command.upgrade_id] = command
+            while len(vm.taken) > self._desk.limits.taken_per_vm:
+                del vm.taken[next(iter(vm.taken))]
+            self._watch(vm)
+        elif command.upgrade_id not in vm.taken:  # else it is an old coordinator's start that was refused
             self._disinherit(vm, command)
             self._unsettle(vm, command)
-        elif vm.tenant is not None and _is(vm.tenant.start, command):
-            vm.tenant = replace(vm.tenant, accepted=True)
 
     def busy(self, vm: Vm, message: wire.Message, current: str) -> None:
         """The agent put an upgrade behind the one with the ID ``current``: the drive is that one's, as soon as its start is known.
 
         A relay that did not see both starts in their order, after a restart or a migration, learns it here.
         """
-        if vm.tenant is None or not _is(vm.tenant.start, message):
+        waiting = vm.tenant
+        if waiting is None or not _is(waiting, message) or not vm.looks.take(1, self._desk.elapsed):
             return
-        waiting, known = vm.tenant.start, vm.successor
+        starts = (vm.successor, *vm.taken.values(), *vm.handed.values())
+        first = next((start for start in starts if start is not None and start.upgrade_id == current), None)
         vm.tenant, vm.successor = None, waiting
-        if known is not None and known.upgrade_id == current:
-            self._wish(vm, Ejection(waiting.campaign_id, known))
+        if first is not None and isinstance(first.payload, wire.Start):
+            self._wish(vm, Ejection(waiting.campaign_id, first))
 
     def over(self, vm: Vm, result: wire.Message) -> None:
         """The upgrade's result is safe: its disc leaves the drive as soon as nothing else is done to it."""
         vm.finished = result.upgrade_id
+        vm.taken.pop(result.upgrade_id, None)
         self._disinherit(vm, result)
-        if vm.tenant is not None and _is(vm.tenant.start, result):
+        if _is(vm.tenant, result):
             self._vacate(vm)
         elif _may_hold(vm, result.campaign_id) and vm.looks.take(1, self._desk.elapsed):
             # put there under an earlier run of the relay, or by the playbook while another campaign's upgrade had the drive
@@ -80,23 +86,20 @@ class Drives:
         """The same for a domain that stopped meanwhile: its definition may still hold the disc."""
         self._desk.emit(EjectMedium(result.vm, self._desk.number(), result.campaign_id))
 
-    def release(self, vm: Vm) -> None:
-        """The agent does not know the upgrade whose disc is in the drive: the next start may take it."""
-        if vm.successor is not None:
-            self._vacate(vm)
-        else:
-            vm.tenant = None
+    def lost(self, vm: Vm) -> None:
+        """The agent lost its journal, or was set back: what it took before it may not know."""
+        if vm.looks.take(1, self._desk.elapsed):
+            vm.taken.clear()
+            self._release(vm)
 
     def pass_on(self, vm: Vm) -> None:
         """The drive goes to the upgrade that waits for it at the deadline of the one that has it: at that its agent goes on, too, and says
         nothing."""
         vm.drive_due_at = float("inf")
-        if vm.tenant is None or vm.successor is None:
-            return
-        if self._is_past(vm.tenant.start):
+        if vm.tenant is not None and self._heir(vm, vm.tenant) is not None and self._is_past(vm.tenant):
             self._vacate(vm)
         else:
-            self._watch(vm, vm.tenant)
+            self._watch(vm)
 
     def due(self, vm: Vm, campaign_id: str, tries: int) -> None:
         """The pause before another try to eject is over."""
@@ -158,8 +161,7 @@ class Drives:
                 return
             if vm.successor is None or self._is_past(vm.successor):
                 vm.successor = message
-                assert vm.tenant is not None  # else the drive would be free
-                self._watch(vm, vm.tenant)
+                self._watch(vm)
             elif _is(vm.successor, message):
                 vm.successor = message
         self._hand_over(vm, command)
@@ -170,13 +172,14 @@ class Drives:
         return "" if vm.state is State.OPEN else "no_agent"
 
     def _hand_over(self, vm: Vm, command: Command) -> None:
-        if command.tag is None:
-            return  # the coordinator sends it again
         message = command.message
         problem = self._problem(vm, message)
-        if problem:
-            self._desk.undeliverable(command, problem, f"{vm.name}: {_EXPLAINED[problem]}")
-            return
+        if command.tag is None or problem:
+            if isinstance(message.payload, wire.Start):
+                self._unsettle(vm, message)
+            if problem:
+                self._desk.undeliverable(command, problem, f"{vm.name}: {_EXPLAINED[problem]}")
+            return  # the coordinator sends it again
         if isinstance(message.payload, wire.Start):
             vm.started = message
         vm.handed[message.message_id] = message
@@ -189,13 +192,23 @@ class Drives:
 
     def _is_taken(self, vm: Vm, message: wire.Message) -> bool:
         """Whether the drive holds the disc of another campaign whose upgrade goes on."""
-        if vm.tenant is None or vm.tenant.start.campaign_id == message.campaign_id:
+        if vm.tenant is None or vm.tenant.campaign_id == message.campaign_id:
             return False
-        return not self._is_past(vm.tenant.start)
+        return not self._is_past(vm.tenant)
 
-    def _watch(self, vm: Vm, tenant: Tenant) -> None:
-        """Comes back at the tenant's deadline, for another upgrade waits for the drive."""
-        start = tenant.start.payload
+    def _heir(self, vm: Vm, tenant: wire.Message) -> wire.Message | None:
+        """The start of the upgrade that gets the drive after the tenant's, if one waits for it."""
+        starts = (vm.successor, *vm.taken.values())
+        return next(
+            (one for one in starts if one is not None and not _is(one, tenant) and not self._is_past(one)),
+            None,
+        )
+
+    def _watch(self, vm: Vm) -> None:
+        """Comes back at the tenant's deadline, if another upgrade waits for the drive."""
+        if vm.tenant is None or self._heir(vm, vm.tenant) is None:
+            return
+        start = vm.tenant.payload
         if isinstance(start, wire.Start) and start.deadline < vm.drive_due_at:
             vm.drive_due_at = start.deadline
             self._desk.emit(Wake(max(0.0, start.deadline - self._desk.now), DriveDue(vm.uuid)))
@@ -213,17 +226,24 @@ class Drives:
         return isinstance(start.payload, wire.Start) and start.payload.deadline <= self._desk.now
 
     def _unsettle(self, vm: Vm, start: wire.Message) -> None:
-        """The disc of ``start`` did not get in, or its agent refused it; one that it had accepted before goes on."""
-        if vm.tenant is not None and _is(vm.tenant.start, start) and not vm.tenant.accepted:
-            self.release(vm)
+        """The disc of ``start`` did not get in, or it did not come to its agent, or that refused it; one that it took before goes on."""
+        if _is(vm.tenant, start) and start.upgrade_id not in vm.taken:
+            self._release(vm)
+
+    def _release(self, vm: Vm) -> None:
+        """The agent does not know the upgrade whose disc is in the drive: the next one may take it."""
+        if vm.tenant is not None and self._heir(vm, vm.tenant) is not None:
+            self._vacate(vm)
+        else:
+            vm.tenant = None
 
     def _vacate(self, vm: Vm) -> None:
-        """The tenant leaves; the drive goes to its successor or stays empty."""
+        """The tenant leaves; the drive goes to its heir or stays empty."""
         tenant, vm.tenant = vm.tenant, None
-        successor, vm.successor = vm.successor, None
         if tenant is not None:
-            past = successor is None or self._is_past(successor)
-            self._wish(vm, Ejection(tenant.start.campaign_id, None if past else successor))
+            heir, vm.successor = self._heir(vm, tenant), None
+            self._disinherit(vm, tenant)
+            self._wish(vm, Ejection(tenant.campaign_id, heir))
 
     def _wish(self, vm: Vm, ejection: Ejection) -> None:
         vm.ejections[ejection.campaign_id] = ejection
@@ -234,10 +254,11 @@ class Drives:
         vm.operation_number = number = self._desk.number()
         start = operation.message if isinstance(operation, Command) else operation.successor
         if start is not None and isinstance(start.payload, wire.Start):
-            if vm.tenant is None or not _is(vm.tenant.start, start):
-                vm.tenant = Tenant(start)
-                if vm.successor is not None:
-                    self._watch(vm, vm.tenant)
+            if not _is(vm.tenant, start):
+                vm.tenant = start
+            if _is(vm.successor, start):
+                vm.successor = None
+            self._watch(vm)
             vm.ejections.pop(start.campaign_id, None)
             vm.given_up = "" if vm.given_up == start.campaign_id else vm.given_up
             self._desk.emit(InsertMedium(vm.uuid, number, start.payload.media_path))
@@ -248,7 +269,7 @@ class Drives:
         if event.reason is None:
             return
         start, again = ejection.successor, self._tries_again(ejection, event.reason)
-        is_wanted = start is not None and vm.tenant is not None and _is(vm.tenant.start, start)
+        is_wanted = start is not None and _is(vm.tenant, start)
         if start is None or (again and is_wanted):
             self._retry(vm, ejection, again, f"{event.reason.value}: {event.detail}")
             return
@@ -263,11 +284,12 @@ class Drives:
 
     def _retry(self, vm: Vm, ejection: Ejection, again: bool, problem: str) -> None:
         campaign_id, tries = ejection.campaign_id, ejection.tries + 1
-        what = (
-            "will try again" if again else "it stays in the drive until it is ejected by hand or by cleanup"
-        )
-        text = f"{vm.name} ({vm.uuid}): could not eject the disc, {problem}; {what}"
-        self._desk.emit(Log(Level.WARNING, text))
+        text = f"could not eject the disc, {problem}"
+        if again:
+            self._desk.log(vm, f"{text}; will try again")
+        else:
+            left = "it stays in the drive until it is ejected by hand or by cleanup"
+            self._desk.emit(Log(Level.WARNING, f"{vm.name} ({vm.uuid}): {text}; {left}"))
         if not again:
             vm.given_up = campaign_id
         elif campaign_id not in vm.ejections:
@@ -294,5 +316,5 @@ def _may_hold(vm: Vm, campaign_id: str) -> bool:
     is_seen_to = campaign_id in vm.ejections or (
         isinstance(vm.operation, Ejection) and vm.operation.campaign_id == campaign_id
     )
-    is_wanted = vm.tenant is not None and vm.tenant.start.campaign_id == campaign_id
+    is_wanted = vm.tenant is not None and vm.tenant.campaign_id == campaign_id
     return not (is_seen_to or is_wanted or vm.given_up == campaign_id)

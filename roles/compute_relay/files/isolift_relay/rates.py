@@ -34,7 +34,10 @@ class Limits:
     """Upgrades of one VM whose refusals are counted; the oldest are forgotten."""
     looks_per_s: float = 1.0 / 60
     looks_burst: float = 64.0
-    """Looks for a disc whose start this run of the relay did not see; an agent keeps as many results."""
+    """Changes of a drive that only the agent's word calls for: looks for a disc whose start this run of the relay did not see (an agent
+    keeps as many results), and exchanges because another upgrade is first."""
+    taken_per_vm: int = 8
+    """Upgrades of one VM that its agent took and that are not over; an agent has two. The oldest are forgotten."""
     eject_tries: int = 6
     eject_pause_s: float = 5.0
     """Pause before the second try to eject; it doubles with every further one."""

@@ -94,7 +94,7 @@ class Reports:
         vm.session = desk.unique()
         generation, counter = vm.journal
         if generation and (hello.generation != generation or hello.counter < counter):
-            self._drives.release(vm)
+            self._drives.lost(vm)
         vm.journal = (hello.generation, hello.counter)
         if vm.garbage:
             desk.log(vm, f"{vm.garbage} lines before the hello were thrown away")

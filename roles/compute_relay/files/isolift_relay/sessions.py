@@ -88,14 +88,6 @@ class Ejection:
     due: bool = True
 
 
-@dataclass(frozen=True)
-class Tenant:
-    """The upgrade whose disc is in the drive, by its start; ``accepted`` once the agent acknowledged that."""
-
-    start: Message
-    accepted: bool = False
-
-
 Operation = Union[Command, Ejection]
 
 
@@ -117,8 +109,9 @@ class Vm:
     operation_number: int = 0
     ejections: dict[str, Ejection] = field(default_factory=dict)  # what is to be done to it next, by campaign
     given_up: str = ""  # campaign whose disc did not come out in all tries
-    tenant: Tenant | None = None  # whom it belongs to
+    tenant: Message | None = None  # the start of the upgrade that it belongs to
     successor: Message | None = None  # the start that the agent put behind the tenant's
+    taken: dict[str, Message] = field(default_factory=dict)  # the starts that the agent took, by upgrade ID
     drive_due_at: float = float("inf")  # when it is looked whether the tenant is past its deadline
     waiting: deque[Command] = field(default_factory=deque)  # behind the operation
     handed: OrderedDict[str, Message] = field(
