@@ -46,7 +46,10 @@ REASONS: Mapping[str, tuple[str, _Detail]] = {
     "tray_locked": ("the guest holds the drive's tray locked", _Detail.INSTEAD),
     "media_error": ("the disc could not be changed or read", _Detail.AFTER),
     "shut_off": ("the VM is shut off, or no relay runs on its node", _Detail.NONE),
-    "not_here": ("the VM is not on the node on which it was found", _Detail.NONE),
+    "not_here": (
+        "the VM does not run on the node on which it was found: it is shut off, or has moved",
+        _Detail.NONE,
+    ),
     "no_agent": ("no agent answers in the VM", _Detail.INSTEAD),
     "expired": ("the leave to install ran out on its way", _Detail.INSTEAD),
     "refused": ("the agent refused what it was told", _Detail.AFTER),
