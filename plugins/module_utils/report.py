@@ -266,9 +266,8 @@ def discs_left(results: Sequence[Mapping[str, Any]], ejections: Mapping[str, Map
             left.setdefault(reason, []).append(result["name"])
     selected = {result["vm"] for result in results}
     for vm, one in skipped.items():
-        if (
-            vm not in selected and one["reason"] == "tray_locked"
-        ):  # such as a copy of a VM, made with the disc
+        # Such as a copy of a VM, made with the disc.
+        if vm not in selected and one["reason"] == "tray_locked":
             left.setdefault(_sentence(one["reason"]), []).append(printable(one["name"], 256))
     return [f"{_named(names)}: {reason}" for reason, names in left.items()]
 

@@ -607,16 +607,16 @@ def test_agent_whose_host_is_gone_sleeps_too(guest: Guest, relay: Relay) -> None
     with RunningAgent(guest) as agent:
         relay.welcomed()
         relay.leave()
-        wait_until(lambda: _sleeps(agent.process.pid, 0.3), what="rest", timeout=20.0)
-        assert _sleeps(agent.process.pid, 2.0)
-        assert agent.process.poll() is None
+        wait_until(lambda: _sleeps(agent, 0.3), what="rest", timeout=20.0)
+        assert _sleeps(agent, 2.0)
 
 
-def _sleeps(pid: int, seconds: float) -> bool:
-    """Whether the agent is not woken in that time."""
-    before = _switches(pid)
-    time.sleep(seconds)
-    return _switches(pid) == before
+def _sleeps(agent: RunningAgent, seconds: float) -> bool:
+    """Whether the agent goes on for that time without being woken."""
+    before = _switches(agent.process.pid)
+    with pytest.raises(subprocess.TimeoutExpired):
+        agent.process.wait(seconds)
+    return _switches(agent.process.pid) == before
 
 
 REST_S = 0.5
